@@ -1,0 +1,37 @@
+# make demo   from nothing to a picture: installs, exports turbo-vaed to Core ML, decodes a clip with the file
+# make test   installs if needed, runs every test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-quick lint wheel clean
+
+demo: $(STAMP)
+	$(BIN)/edgekit export turbo-vaed --target coreml --size 144x256 --frames 24 -o demo/turbo-vaed.bundle --force
+	$(BIN)/python -m edgekit.demo demo/turbo-vaed.bundle demo/turbo-vaed.png
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-quick: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo dist build

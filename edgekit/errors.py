@@ -1,0 +1,35 @@
+"""Errors that a user can act on. Each message is one sentence; each class has its exit code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgekitError(Exception):
+    """Base of all errors that the command line shows as a sentence instead of a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConversionError(EdgekitError):
+    """A model could not be turned into the requested file."""
+
+    exit_code = 1
+
+
+class UsageError(EdgekitError):
+    """A name, option, file or size that the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ParityError(EdgekitError):
+    """A written file does not compute what the model computes."""
+
+    exit_code = 3
+
+
+class MissingEnvironmentError(EdgekitError):
+    """Something outside the project is missing: a package, the network, disk space."""
+
+    exit_code = 4
