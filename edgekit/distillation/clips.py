@@ -1,0 +1,97 @@
+"""Short square clips cut out of a video file, as uint8 tensors, the same for the same seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SCENE_CUT = 30.0  # mean absolute difference of neighbouring frames, of 255, that two scenes show
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    clips: int
+    frames: int
+    """Consecutive frames in a clip."""
+    size_px: int
+    """Side of the square crop."""
+    scales: tuple[float, ...] = (0.5, 0.67, 1.0)
+    """A clip is cut from the picture resized by one of these, so that detail of several sizes is seen."""
+
+
+def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
+    """Cut clips spread evenly over `video`; a clip across a scene cut is left out.
+
+    Returns:
+        uint8 tensor, clips T 3 size size, with at most `sampling.clips` clips.
+    """
+    import av
+
+    rng = np.random.default_rng(seed)
+    clips: list[np.ndarray] = []
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        spacing = max(sampling.frames, stream.frames // sampling.clips)
+        window: list[av.VideoFrame] = []
+        for index, frame in enumerate(container.decode(stream)):
+            phase = index % spacing
+            if phase < sampling.frames:
+                window.append(frame)
+            if phase == sampling.frames - 1:
+                clip = _crop(window, sampling, rng)
+                if _is_one_scene(clip):
+                    clips.append(clip)
+                window = []
+    return torch.from_numpy(np.stack(clips[: sampling.clips]))
+
+
+def _crop(frames: list, sampling: ClipSampling, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+    """Resize `frames` by one random scale and cut the same random square out of each."""
+    scale = float(rng.choice(sampling.scales))
+    height = max(sampling.size_px, round(frames[0].height * scale))
+    width = max(sampling.size_px, round(frames[0].width * scale))
+    top = int(rng.integers(0, height - sampling.size_px + 1))
+    left = int(rng.integers(0, width - sampling.size_px + 1))
+    crops = []
+    for frame in frames:
+        picture = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        crops.append(picture[top : top + sampling.size_px, left : left + sampling.size_px])
+    return np.stack(crops).transpose(0, 3, 1, 2)
+
+
+def _is_one_scene(clip: np.ndarray) -> bool:
+    steps = np.abs(np.diff(clip.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
+    return bool((steps < SCENE_CUT).all())
+
+
+def read_frames(video: Path, first: int, count: int, multiple: int = 8) -> Tensor:
+    """`count` consecutive whole frames from index `first`, centre-cropped to a multiple of pixels.
+
+    Returns:
+        float32 tensor T 3 H W in [0, 1].
+
+    Raises:
+        ValueError: the file ends before `first + count` frames.
+    """
+    import av
+
+    frames: list[np.ndarray] = []
+    with av.open(str(video)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index >= first:
+                frames.append(frame.to_ndarray(format="rgb24"))
+            if len(frames) == count:
+                break
+    if len(frames) < count:
+        raise ValueError(f"{video.name} has no {count} frames from frame {first} on.")
+    pictures = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    height, width = (
+        pictures.shape[2] // multiple * multiple,
+        pictures.shape[3] // multiple * multiple,
+    )
+    top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
+    return pictures[:, :, top : top + height, left : left + width].float() / 255

@@ -1,0 +1,86 @@
+"""TAEF2: the image autoencoder of the FLUX.2 latent that teaches `turbo-vaed-mini`.
+
+Layer list from the state dicts of madebyollin/taesd (MIT). Index N below is the index in the
+state dict's keys. Weights are loaded from the user's files and never shipped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+LATENT_CHANNELS = 32
+LATENT_STRIDE = 8  # pixels per latent cell
+WIDTH = 64
+
+
+class Block(nn.Module):
+    """relu(x + three 3x3 convs of x)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv = lambda: nn.Conv2d(WIDTH, WIDTH, 3, padding=1)  # noqa: E731
+        self.conv = nn.Sequential(conv(), nn.ReLU(), conv(), nn.ReLU(), conv())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x) + x)
+
+
+class PooledBlock(Block):
+    """A `Block` behind a branch whose GroupNorm sees the whole picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.Sequential(
+            nn.Conv2d(WIDTH, 4 * WIDTH, 1, bias=False),
+            nn.GroupNorm(4, 4 * WIDTH),
+            nn.ReLU(),
+            nn.Conv2d(4 * WIDTH, WIDTH, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + self.pool(x))
+
+
+class ClampLatent(nn.Module):
+    """3 tanh(z / 3): keeps outliers of a sampled latent within what training has seen."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return 3 * torch.tanh(latent / 3)
+
+
+def _conv(cin: int, cout: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(cin, cout, 3, stride=stride, padding=1, bias=bias)
+
+
+def encoder() -> nn.Sequential:
+    """Image N 3 H W in [0, 1] to latent N 32 H/8 W/8."""
+    down = lambda: _conv(WIDTH, WIDTH, stride=2, bias=False)  # noqa: E731
+    return nn.Sequential(
+        _conv(3, WIDTH), Block(),
+        down(), Block(), Block(), Block(),
+        down(), Block(), Block(), Block(),
+        down(), PooledBlock(), PooledBlock(), PooledBlock(),
+        _conv(WIDTH, LATENT_CHANNELS),
+    )  # fmt: skip
+
+
+def decoder() -> nn.Sequential:
+    """Latent N 32 h w to image N 3 8h 8w, nominally in [0, 1], not clamped."""
+    up = lambda: (nn.Upsample(scale_factor=2), _conv(WIDTH, WIDTH, bias=False))  # noqa: E731
+    return nn.Sequential(
+        ClampLatent(), _conv(LATENT_CHANNELS, WIDTH), nn.ReLU(),
+        PooledBlock(), PooledBlock(), PooledBlock(), *up(),
+        Block(), Block(), Block(), *up(),
+        Block(), Block(), Block(), *up(),
+        Block(), _conv(WIDTH, 3),
+    )  # fmt: skip
+
+
+def load(network: nn.Sequential, weights: Path) -> nn.Sequential:
+    """Load one of the two upstream files (float16 tensors) into `network`, frozen, float32."""
+    state = torch.load(weights, weights_only=True, map_location="cpu")
+    network.load_state_dict({key: value.float() for key, value in state.items()})
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,33 @@
+"""Which network a recipe's family name stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from edgekit.errors import UsageError
+from edgekit.recipe import Recipe
+from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
+from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
+
+FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "turbo-vaed": lambda sizes: TurboVAEDDecoder(TurboVAEDConfig(**sizes)),
+    "turbo-vaed-mini": lambda sizes: TurboVAEDMini(MiniConfig(**sizes)),
+}
+
+
+def build_network(recipe: Recipe) -> nn.Module:
+    """Raises UsageError for an unknown family or an architecture it does not take."""
+    if recipe.family not in FAMILIES:
+        raise UsageError(
+            f"{recipe.path.name} names the family '{recipe.family}'; there are {', '.join(FAMILIES)}."
+        )
+    try:
+        return FAMILIES[recipe.family](recipe.architecture)
+    except TypeError as error:
+        reason = str(error).split("__init__() ")[-1]
+        raise UsageError(
+            f"The architecture in {recipe.path.name} does not fit: {reason}."
+        ) from error
