@@ -1,0 +1,109 @@
+"""From a module to a Program: `torch.export` at fixed shapes, or a named trace where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from edgekit.contract import TensorSpec
+from edgekit.errors import ConversionError
+from edgekit.program.program import Program
+
+
+@dataclass(frozen=True)
+class Capture:
+    program: Program
+    method: str
+    """"torch.export", or "trace" with the reason why export failed."""
+
+
+def capture(
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    inputs: Sequence[TensorSpec] = (),
+    outputs: Sequence[TensorSpec] = (),
+) -> Capture:
+    """Capture `module` in eval mode at the shapes of `example_inputs`.
+
+    Names and ranges come from `inputs` and `outputs`; without them they are made from the graph.
+
+    Raises:
+        ConversionError: neither torch.export nor tracing can follow the module's forward.
+    """
+    module = module.eval()
+    arguments = tuple(example_inputs)
+    method = "torch.export"
+    with torch.no_grad():
+        try:
+            exported = torch.export.export(module, arguments)
+        except Exception as export_error:  # user code runs inside: anything can be raised
+            reason = str(export_error).strip().splitlines()[0]
+            method = f"trace (branches fixed as for the example input; torch.export said: {reason})"
+            exported = _trace(module, arguments, reason)
+        # Functional ATen with composite operators such as silu and layer_norm kept whole.
+        exported = exported.run_decompositions({})
+    with_specs = _with_specs(exported, arguments, tuple(inputs), tuple(outputs))
+    return Capture(with_specs, method)
+
+
+def recapture(module: torch.fx.GraphModule, program: Program) -> Program:
+    """The Program of an edited graph of `program`, with its names and source lines kept."""
+    arguments = tuple(
+        torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in program.inputs
+    )
+    with torch.no_grad():
+        exported = torch.export.export(module, arguments).run_decompositions({})
+    return Program(exported, program.inputs, program.outputs)
+
+
+def _trace(module: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> ExportedProgram:
+    try:
+        return torch.export.export(make_fx(module)(*arguments), arguments)
+    except Exception as trace_error:
+        second = str(trace_error).strip().splitlines()[0]
+        raise ConversionError(
+            f"{type(module).__name__} cannot be captured: torch.export said '{reason}', and tracing "
+            f"said '{second}'. Make forward take and return tensors only, without branches on values."
+        ) from trace_error
+
+
+def _with_specs(
+    exported: ExportedProgram,
+    arguments: tuple[Tensor, ...],
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> Program:
+    signature = exported.graph_signature
+    values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    results = [(name, values.get(str(name))) for name in signature.user_outputs]
+    if not inputs:
+        names = signature.user_inputs
+        inputs = tuple(
+            _spec(str(name), value) for name, value in zip(names, arguments, strict=True)
+        )
+    if not outputs:
+        single = len(results) == 1
+        outputs = tuple(
+            _spec("output" if single else f"output_{index}", value)
+            for index, (_, value) in enumerate(results)
+        )
+    if len(outputs) != len(results):
+        raise ConversionError(
+            f"The module returns {len(results)} tensors but {len(outputs)} outputs are declared; "
+            "declare one TensorSpec per returned tensor."
+        )
+    return Program(exported, inputs, outputs)
+
+
+def _spec(name: str, value: object) -> TensorSpec:
+    if not isinstance(value, Tensor):
+        raise ConversionError(
+            f"'{name}' is {type(value).__name__}, not a tensor; a model takes and returns tensors."
+        )
+    shape = tuple(int(size) for size in value.shape)
+    return TensorSpec(name, shape, str(value.dtype).removeprefix("torch."))
