@@ -1,0 +1,108 @@
+"""Write a Program as a Core ML package (ML Program), byte for byte the same each time."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.backends.coreml.quiet import import_coremltools
+from edgekit.errors import ConversionError
+from edgekit.program.program import Program
+
+CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
+SOURCE = "com.github.apple.coremltools.source"
+
+
+@dataclass(frozen=True)
+class CoreMLOptions:
+    minimum_os: str = "iOS17"
+    half: bool = True
+
+
+def write(program: Program, path: Path, options: CoreMLOptions) -> None:
+    """Write `program` to the package `path`; inputs and outputs stay float32 at the doors.
+
+    Raises:
+        ConversionError: coremltools refused the graph.
+    """
+    ct = import_coremltools()
+    precision = ct.precision.FLOAT16 if options.half else ct.precision.FLOAT32
+    try:
+        model = ct.convert(
+            program.exported,
+            convert_to="mlprogram",
+            minimum_deployment_target=getattr(ct.target, options.minimum_os),
+            compute_precision=precision,
+            skip_model_load=True,
+            inputs=[
+                ct.TensorType(spec.name, shape=spec.shape, dtype=np.dtype(spec.dtype).type)
+                for spec in program.inputs
+            ],
+            outputs=[
+                ct.TensorType(spec.name, dtype=_output_type(spec.dtype)) for spec in program.outputs
+            ],
+        )
+    except Exception as error:  # coremltools raises whatever a lowering met
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ConversionError(f"coremltools refused the graph: {reason}.") from error
+    _describe(model, program)
+    model.save(str(path))
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    _fix_identifiers(path)
+
+
+def unsupported_operators(program: Program) -> list[str]:
+    """ATen operators of `program` that coremltools has no conversion for."""
+    import_coremltools()
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+
+    operators = {
+        str(node.target) for node in program.exported.graph.nodes if node.op == "call_function"
+    }
+    return sorted(
+        operator
+        for operator in operators
+        if operator.startswith("aten.")
+        and not _TORCH_OPS_REGISTRY.get_func(sanitize_op_kind(operator))
+    )
+
+
+def _output_type(dtype: str) -> type:
+    return np.int32 if dtype.startswith("int") else np.float32
+
+
+def _describe(model: Any, program: Program) -> None:
+    for key in (CONVERSION_DATE, SOURCE):
+        model.user_defined_metadata.pop(key, None)
+    contract = {
+        "edgekit.inputs": [spec.to_json() for spec in program.inputs],
+        "edgekit.outputs": [spec.to_json() for spec in program.outputs],
+    }
+    for key, value in contract.items():
+        model.user_defined_metadata[key] = json.dumps(value)
+    for spec in program.inputs:
+        model.input_description[spec.name] = f"{spec.meaning} {spec.axes}".strip()
+    for spec in program.outputs:
+        model.output_description[spec.name] = f"{spec.meaning} {spec.axes}".strip()
+
+
+def _fix_identifiers(package: Path) -> None:
+    """Replace the two random UUIDs of Manifest.json by uuid5 of what they name."""
+    manifest = package / "Manifest.json"
+    data = json.loads(manifest.read_text())
+    entries = data["itemInfoEntries"]
+    named = {
+        key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper()
+        for key, entry in entries.items()
+    }
+    data["itemInfoEntries"] = {
+        named[key]: entries[key] for key in sorted(entries, key=lambda key: named[key])
+    }
+    data["rootModelIdentifier"] = named[data["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(data, indent=4) + "\n")

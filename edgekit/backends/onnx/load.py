@@ -1,0 +1,80 @@
+"""Run an ONNX file with onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+from edgekit.backends.runnable import Array, check_inputs
+from edgekit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    threads: int = 0
+    """0: as many as this process may use."""
+
+
+def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
+    """Open the file for running. Raises UsageError if it is missing or no ONNX model."""
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; give the .onnx file of an export.")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = (options or SessionOptions()).threads or _allowed_cpus()
+    settings.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises its own classes, one per status code
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{path.name} is no ONNX model that onnxruntime reads: {reason}"
+        ) from error
+    return OnnxRunnable(path, session)
+
+
+class OnnxRunnable:
+    """An open session."""
+
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
+        self.path = path
+        self.session = session
+        self.reference = f"onnxruntime {onnxruntime.__version__} CPU"
+        self.input_shapes = {item.name: tuple(item.shape) for item in session.get_inputs()}
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        check_inputs(inputs, self.input_shapes, self.path.name)
+        names = [item.name for item in self.session.get_outputs()]
+        results = self.session.run(names, {name: inputs[name] for name in self.input_shapes})
+        return dict(zip(names, results, strict=True))
+
+    def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
+        """Every node's outputs, from a copy of the model that returns them all, not optimised."""
+        model = onnx.load(str(self.path))
+        producers = {
+            name: node.op_type for node in model.graph.node for name in node.output if name
+        }
+        kept = {value.name for value in model.graph.output}
+        for name in producers:
+            if name not in kept:
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
+        settings = onnxruntime.SessionOptions()
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+        )
+        feeds = {name: inputs[name] for name in self.input_shapes}
+        names = list(producers)
+        for name, value in zip(names, session.run(names, feeds), strict=True):
+            yield name, producers[name], value
+
+
+def _allowed_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

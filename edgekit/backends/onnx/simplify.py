@@ -1,0 +1,71 @@
+"""onnxsim in a child process, kept only where it removes nodes, computes the same and is no slower."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edgekit.backends.onnx.load import OnnxRunnable, load
+from edgekit.backends.runnable import Array
+
+CHILD = """
+import sys, onnx, onnxsim
+model, ok = onnxsim.simplify(onnx.load(sys.argv[1]))
+if not ok:
+    sys.exit("the simplified model computes something else")
+open(sys.argv[2], "wb").write(model.SerializeToString(deterministic=True))
+"""
+TIMEOUT_S = 600
+ROUNDS = 7
+WORTH_IT = 0.05  # a smaller saving is decided without a clock, so that bundles are reproducible
+NO_SLOWER = 1.1  # medians of interleaved runs scatter by a few per cent on a busy machine
+
+
+def simplify(path: Path, inputs: Mapping[str, Array]) -> str:
+    """Replace the file by onnxsim's version if that is worth it; says what was done and why."""
+    candidate = path.with_suffix(".simplified.onnx")
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(path), str(candidate)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        if child.returncode != 0 or not candidate.is_file():
+            said = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+            return f"onnxsim failed and its graph was dropped: {said}"
+        before, after = (len(onnx.load(str(file)).graph.node) for file in (path, candidate))
+        if after > before * (1 - WORTH_IT):
+            return f"onnxsim would leave {after} of {before} nodes; its graph was dropped"
+        reason = _worse(path, candidate, inputs)
+        if reason:
+            return f"onnxsim's graph ({after} of {before} nodes) was dropped: {reason}"
+        candidate.replace(path)
+        return f"onnxsim removed {before - after} of {before} nodes"
+    except subprocess.TimeoutExpired:
+        return f"onnxsim took over {TIMEOUT_S} s and was dropped"
+    finally:
+        candidate.unlink(missing_ok=True)
+
+
+def _worse(path: Path, candidate: Path, inputs: Mapping[str, Array]) -> str:
+    old, new = load(path), load(candidate)
+    expected, actual = old.run(inputs), new.run(inputs)
+    for name, value in expected.items():
+        if not np.allclose(value, actual[name], rtol=1e-4, atol=1e-5):
+            return f"output '{name}' changed"
+    seconds: dict[OnnxRunnable, list[float]] = {old: [], new: []}
+    for _ in range(ROUNDS):
+        for session, times in seconds.items():
+            started = time.perf_counter()
+            session.run(inputs)
+            times.append(time.perf_counter() - started)
+    ratio = statistics.median(seconds[new]) / statistics.median(seconds[old])
+    return "it is slower" if ratio > NO_SLOWER else ""

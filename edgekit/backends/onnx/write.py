@@ -1,0 +1,139 @@
+"""Write a Program as one ONNX file: opset 18, IR 10, contract in the metadata."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir
+import torch
+from onnx_ir.passes import common
+from onnxscript import optimizer
+
+from edgekit.contract import TensorSpec
+from edgekit.errors import ConversionError
+from edgekit.program.precision import in_half
+from edgekit.program.program import Program
+
+PROTOBUF_LIMIT_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    opset: int = 18
+    ir_version: int = 10
+    half: bool = False
+
+
+def write(program: Program, path: Path, options: OnnxOptions) -> None:
+    """Write `program` to `path`; weights stay inside the file.
+
+    Raises:
+        ConversionError: an operator has no ONNX form, the exporter changed the opset, or the file
+            would pass the 2 GB that protobuf can hold.
+    """
+    source = in_half(program) if options.half else program
+    try:
+        with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+            warnings.simplefilter("ignore")
+            exported = torch.onnx.export(
+                source.exported,
+                dynamo=True,
+                opset_version=options.opset,
+                external_data=False,
+                optimize=False,
+                verbose=False,
+                input_names=[spec.name for spec in program.inputs],
+                output_names=[spec.name for spec in program.outputs],
+            )
+    except Exception as error:  # the exporter wraps whatever a lowering raised
+        raise ConversionError(f"ONNX export failed: {_root_cause(error)}.") from error
+    assert exported is not None
+    _fold_constants(exported.model)
+    model = exported.model_proto
+    _require_opset(model, options.opset)
+    model.ir_version = min(model.ir_version, options.ir_version)
+    _strip_build_traces(model)
+    onnx.helper.set_model_props(model, _contract(program.inputs, program.outputs))
+    size = model.ByteSize()
+    if size > PROTOBUF_LIMIT_BYTES:
+        raise ConversionError(
+            f"The ONNX file would hold {size / 2**30:.1f} GiB and protobuf stops at 2 GiB; "
+            "export with --precision fp16."
+        )
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _fold_constants(model: onnx_ir.Model) -> None:
+    """What the exporter's own optimiser does, less its habit of taking `+ 1e-8` for `+ 0`.
+
+    Without that epsilon an all-zero vector of a channel norm becomes NaN (seen with torch 2.13).
+    """
+    common.InlinePass()(model)
+    optimizer.fold_constants(model, onnx_shape_inference=True)
+    for clean in (
+        common.LiftConstantsToInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        clean(model)
+
+
+def _require_opset(model: onnx.ModelProto, opset: int) -> None:
+    """The exporter takes an opset as a wish (pytorch#161056); a file that differs is refused."""
+    written = {entry.domain: entry.version for entry in model.opset_import}
+    if written.get("") != opset:
+        raise ConversionError(
+            f"Opset {opset} was asked for and the exporter wrote {written.get('')}; "
+            "ask for that opset in the target file."
+        )
+
+
+def _strip_build_traces(model: onnx.ModelProto) -> None:
+    """Remove stack traces and module paths, which name folders of the machine that exported."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    model.producer_version = ""
+
+
+def _contract(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> dict[str, str]:
+    return {
+        "edgekit.inputs": json.dumps([spec.to_json() for spec in inputs]),
+        "edgekit.outputs": json.dumps([spec.to_json() for spec in outputs]),
+    }
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+class _quiet:
+    """Silence loggers that report every pass of a successful export."""
+
+    def __init__(self, *names: str) -> None:
+        self.loggers = [logging.getLogger(name) for name in names]
+
+    def __enter__(self) -> None:
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        for logger, level in zip(self.loggers, self.levels, strict=True):
+            logger.setLevel(level)

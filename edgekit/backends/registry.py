@@ -1,0 +1,100 @@
+"""Backends by format name. Nothing heavy is imported until one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgekit.backends.facts import FileFacts
+from edgekit.backends.runnable import Array, Runnable
+from edgekit.errors import UsageError
+from edgekit.program.program import Program
+from edgekit.target import Target
+
+
+class Backend(Protocol):
+    """How one file format is written and read."""
+
+    suffix: str
+
+    def unsupported_operators(self, program: Program) -> list[str]: ...
+
+    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None: ...
+
+    def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
+        """What was done to the written file, or "" where the format has no simplifier."""
+        ...
+
+    def load(self, path: Path) -> Runnable: ...
+
+    def describe(self, path: Path) -> FileFacts: ...
+
+
+@dataclass(frozen=True)
+class OnnxBackend:
+    suffix: str = ".onnx"
+
+    def unsupported_operators(self, program: Program) -> list[str]:
+        return []  # torch.onnx names what it lacks before it writes anything
+
+    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
+        from edgekit.backends.onnx.write import OnnxOptions, write
+
+        write(program, path, OnnxOptions(target.opset, target.ir_version, half))
+
+    def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
+        from edgekit.backends.onnx.simplify import simplify
+
+        return simplify(path, inputs)
+
+    def load(self, path: Path) -> Runnable:
+        from edgekit.backends.onnx.load import load
+
+        return load(path)
+
+    def describe(self, path: Path) -> FileFacts:
+        from edgekit.backends.onnx.describe import describe
+
+        return describe(path)
+
+
+@dataclass(frozen=True)
+class CoreMLBackend:
+    suffix: str = ".mlpackage"
+
+    def unsupported_operators(self, program: Program) -> list[str]:
+        from edgekit.backends.coreml.write import unsupported_operators
+
+        return unsupported_operators(program)
+
+    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
+        from edgekit.backends.coreml.write import CoreMLOptions, write
+
+        write(program, path, CoreMLOptions(target.minimum_os, half))
+
+    def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
+        return ""
+
+    def load(self, path: Path) -> Runnable:
+        from edgekit.backends.coreml.load import load
+
+        return load(path)
+
+    def describe(self, path: Path) -> FileFacts:
+        from edgekit.backends.coreml.describe import describe
+
+        return describe(path)
+
+
+BACKENDS: dict[str, Backend] = {"onnx": OnnxBackend(), "coreml": CoreMLBackend()}
+
+
+def backend_for(format: str) -> Backend:
+    """Raises UsageError for a format that no backend writes."""
+    if format not in BACKENDS:
+        raise UsageError(
+            f"There is no backend for '{format}' files; there are {', '.join(BACKENDS)}."
+        )
+    return BACKENDS[format]
