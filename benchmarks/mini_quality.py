@@ -1,0 +1,97 @@
+"""PSNR and SSIM of turbo-vaed-mini and of its teacher on held-out clips, and what each frame costs.
+
+    python benchmarks/mini_quality.py --teacher TAEF2_FOLDER --clips FOLDER [--weights FILE]
+
+FOLDER holds bikes.mp4, cityCC0.mpg and vtest.avi (python tests/fetch_assets.py). From each clip
+three stretches of five consecutive whole frames are taken, evenly spread. Both decoders get the
+teacher's latents; both are compared with the original frames. This prints the table of
+models/turbo-vaed-mini.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import edgekit
+from edgekit.distillation import taef2
+from edgekit.distillation.clips import read_frames
+from edgekit.distillation.quality import psnr_db, ssim
+from edgekit.zoo.layers import fold_frames
+
+CLIPS = {"bikes.mp4": 250, "cityCC0.mpg": 190, "vtest.avi": 795}
+"""Held-out clips and their lengths in frames."""
+STRETCHES, FRAMES = 3, 5
+
+
+def stretches(video: Path, length: int) -> list[Tensor]:
+    starts = [round((index + 0.5) * length / STRETCHES) - FRAMES for index in range(STRETCHES)]
+    return [read_frames(video, start, FRAMES) for start in starts]
+
+
+def decode_by_frame(decoder: nn.Module, latents: Tensor) -> Tensor:
+    return torch.cat([decoder(latent[None]) for latent in latents])
+
+
+def gmac_per_frame(decoder: nn.Module, latents: Tensor, frames: int) -> float:
+    with FlopCounterMode(display=False) as counter:
+        decoder(latents)
+    return counter.get_total_flops() / 2e9 / frames
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, default=None)
+    arguments = parser.parse_args()
+    student = edgekit.load("turbo-vaed-mini", arguments.weights).module
+    encoder = taef2.load(taef2.encoder(), arguments.teacher / "taef2_encoder.pth")
+    teacher = taef2.load(taef2.decoder(), arguments.teacher / "taef2_decoder.pth")
+
+    print("| clip | teacher PSNR dB | student PSNR dB | ratio | teacher SSIM | student SSIM |")
+    print("|---|---|---|---|---|---|")
+    totals = []
+    for name, length in CLIPS.items():
+        rows = []
+        for frames in stretches(arguments.clips / name, length):
+            latents = torch.cat([encoder(frame[None]) for frame in frames])
+            video = student(latents[None].transpose(1, 2))
+            pictures = [decode_by_frame(teacher, latents), fold_frames(video)]
+            rows.append([metric(p, frames) for metric in (psnr_db, ssim) for p in pictures])
+        psnr_t, psnr_s, ssim_t, ssim_s = (
+            torch.cat(column).mean().item() for column in zip(*rows, strict=True)
+        )
+        totals.append((psnr_t, psnr_s, ssim_t, ssim_s))
+        print_row(name, *totals[-1])
+    print_row("mean", *(sum(column) / len(totals) for column in zip(*totals, strict=True)))
+
+    square = torch.zeros(1, 32, 32, 32)
+    of_teacher = gmac_per_frame(teacher, square, 1)
+    of_student = gmac_per_frame(student, square[:, :, None].expand(-1, -1, 5, -1, -1), 5)
+    print(f"\nparameters: student {count(student):,}, teacher decoder {count(teacher):,}")
+    print(
+        f"GMAC per frame at 256x256: student {of_student:.2f}, teacher decoder {of_teacher:.2f} "
+        f"({of_teacher / of_student:.1f} times)"
+    )
+
+
+def print_row(name: str, psnr_t: float, psnr_s: float, ssim_t: float, ssim_s: float) -> None:
+    ratio = psnr_s / psnr_t
+    print(
+        f"| {name} | {psnr_t:.2f} | {psnr_s:.2f} | {ratio:.1%} | {ssim_t:.4f} | {ssim_s:.4f} |",
+        flush=True,
+    )
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+if __name__ == "__main__":
+    main()

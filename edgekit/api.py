@@ -1,0 +1,122 @@
+"""What `import edgekit` offers: load, export, run, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from edgekit.backends.registry import backend_for
+from edgekit.bundle import Bundle, open_bundle
+from edgekit.errors import UsageError
+from edgekit.exporting import ExportOptions, default_folder, export_model
+from edgekit.model import Model, Size, model_of_module, model_of_recipe
+from edgekit.parity.compare import compare
+from edgekit.recipe import find_recipe
+from edgekit.report import Report
+from edgekit.target import find_target
+from edgekit.video_latent import PIPELINE_INPUT, LatentScaling
+
+Array = npt.NDArray[np.generic]
+
+
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    frames: int | None = None,
+) -> Model:
+    """A model of the zoo, or of a recipe file, with weights from a file or "hub".
+
+    Size is in pixels; None takes the recipe's. Without `weights`, a recipe that carries none gets
+    seeded random ones. Raises UsageError, or MissingEnvironmentError without network.
+    """
+    return model_of_recipe(find_recipe(name), weights, Size(height, width, frames))
+
+
+def export(
+    module: nn.Module | Model,
+    example_inputs: Sequence[Tensor] = (),
+    *,
+    target: str = "onnx",
+    output: str | Path | None = None,
+    precision: str | None = None,
+    verify: bool = True,
+    simplify: bool = True,
+    force: bool = False,
+) -> Bundle:
+    """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
+
+    Raises:
+        ConversionError: the target cannot hold the graph.
+        ParityError: the written file computes something else.
+        UsageError: an option or the output folder cannot be used.
+    """
+    if isinstance(module, Model):
+        model = module
+    elif example_inputs:
+        model = model_of_module(module, example_inputs)
+    else:
+        raise UsageError(
+            "A module needs example_inputs: a tuple of tensors that its forward takes."
+        )
+    chosen = find_target(target)
+    folder = Path(output) if output is not None else default_folder(model, chosen, precision)
+    options = ExportOptions(precision, verify=verify, simplify=simplify, force=force)
+    return export_model(model, chosen, folder, options)[0]
+
+
+def run(bundle: Bundle | str | Path, *inputs: Array) -> tuple[Array, ...]:
+    """Outputs of a bundle's file for inputs in the order of its manifest. Raises UsageError."""
+    opened = _opened(bundle)
+    names = [spec.name for spec in opened.inputs]
+    if len(inputs) != len(names):
+        raise UsageError(
+            f"{opened.path.name} takes {len(names)} inputs ({', '.join(names)}); {len(inputs)} were given."
+        )
+    results = run_named(opened, dict(zip(names, inputs, strict=True)))
+    return tuple(results[spec.name] for spec in opened.outputs)
+
+
+def run_named(
+    bundle: Bundle, inputs: Mapping[str, Array], statistics: LatentScaling | None = None
+) -> dict[str, Array]:
+    """Outputs by name for inputs by name.
+
+    `pipeline_latent` stands for `latent` as a diffusion pipeline holds it; `statistics` replaces
+    the recipe's scaling. Raises UsageError.
+    """
+    given = {name: np.asarray(value) for name, value in inputs.items()}
+    if PIPELINE_INPUT in given:
+        scaling = statistics or bundle.scaling
+        if scaling is None:
+            raise UsageError(f"{bundle.path.name} has no latent, so no '{PIPELINE_INPUT}' either.")
+        given["latent"] = scaling.to_raw(given.pop(PIPELINE_INPUT).astype(np.float32))
+    for spec in bundle.inputs:
+        if spec.name in given:
+            given[spec.name] = np.ascontiguousarray(given[spec.name], dtype=spec.dtype)
+    return backend_for(bundle.format).load(bundle.model_file).run(given)
+
+
+def verify(bundle: Bundle | str | Path) -> Report:
+    """Run the file on its golden input and judge it by its target's gate.
+
+    Raises UsageError if a file of the bundle is missing or was changed since it was exported.
+    """
+    opened = _opened(bundle)
+    if changed := opened.changed_files():
+        raise UsageError(
+            f"{changed[0]} of {opened.path.name} is not the file that was exported; export again."
+        )
+    inputs, expected = opened.golden()
+    file = backend_for(opened.format).load(opened.model_file)
+    return compare(expected, file.run(inputs), opened.outputs, opened.gate, file.reference)
+
+
+def _opened(bundle: Bundle | str | Path) -> Bundle:
+    return bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))

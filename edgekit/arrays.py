@@ -1,0 +1,62 @@
+"""Arrays of `edgekit run`: read from .npy, written as .npy and, for videos, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edgekit.contract import TensorSpec
+from edgekit.errors import MissingEnvironmentError, UsageError
+
+Array = npt.NDArray[np.generic]
+SHEET_FRAMES = 8
+
+
+def read_array(path: Path) -> Array:
+    """Raises UsageError for a file that is missing or no plain .npy array."""
+    try:
+        value = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UsageError(f"{path} is no .npy array that can be read: {reason}.") from error
+    if not isinstance(value, np.ndarray):
+        raise UsageError(f"{path} is an archive of arrays; save one array with numpy.save.")
+    return value
+
+
+def write_results(
+    folder: Path, results: Mapping[str, Array], specs: Sequence[TensorSpec]
+) -> list[Path]:
+    """Write every result, and a row of frames for each video N 3 T H W with a declared range."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in results.items():
+            written.append(folder / f"{name}.npy")
+            np.save(written[-1], value)
+        for spec in specs:
+            if spec.axes == "NCTHW" and spec.span and spec.name in results:
+                written.append(folder / f"{spec.name}.png")
+                frame_row(to_pixels(results[spec.name][0], spec)).save(written[-1])
+    except OSError as error:
+        raise MissingEnvironmentError(
+            f"{folder} cannot be written: {error.strerror or error}; choose another place with -o."
+        ) from error
+    return written
+
+
+def to_pixels(video: Array, spec: TensorSpec) -> npt.NDArray[np.uint8]:
+    """3 T H W in the spec's range to T H W 3 in 0..255."""
+    low, span = spec.low or 0.0, spec.span or 1.0
+    unit = (np.asarray(video, dtype=np.float32) - low) / span
+    return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 3, 0)
+
+
+def frame_row(frames: npt.NDArray[np.uint8]) -> Image.Image:
+    """Up to eight frames of T H W 3, spread evenly over the clip, side by side."""
+    chosen = np.linspace(0, len(frames) - 1, min(SHEET_FRAMES, len(frames))).round().astype(int)
+    return Image.fromarray(np.concatenate([frames[index] for index in chosen], axis=1))

@@ -1,0 +1,145 @@
+"""edgekit export"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgekit.cli.output import Json, parse_size, print_json, progress
+from edgekit.report import aligned
+from edgekit.target import find_target
+
+if TYPE_CHECKING:
+    from edgekit.exporting import Prepared
+    from edgekit.model import Model
+
+
+def export(
+    name: Annotated[
+        str, typer.Argument(help="A model's name, a recipe file, or package.module:factory.")
+    ],
+    target: Annotated[
+        str, typer.Option(help="coreml, coreml-ios18, onnx, onnx-mobile, or a target file.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Bundle folder to write.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Checkpoint file, or 'hub' for the official one.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Picture, HEIGHTxWIDTH in pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or fp16; default: the target's.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show rewrites and lints; write nothing.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Run the file and compare it with the model.")
+    ] = True,
+    simplify: Annotated[bool, typer.Option(help="Try onnxsim on ONNX files.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a model as a verified bundle."""
+    started = time.perf_counter()
+    chosen = find_target(target)
+    chosen.require_precision(precision)
+
+    from edgekit.bundle import require_free
+    from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
+    from edgekit.model import RANDOM_WEIGHTS
+
+    if output is not None and not dry_run:
+        require_free(output, force=force)
+    model = _model(name, weights, size, frames)
+    if model.weights == RANDOM_WEIGHTS:
+        typer.echo(
+            f"edgekit: {name} has no weights here, so it gets random ones (seed 0): good for measuring, not "
+            "for pictures. Give --weights FILE or --weights hub.",
+            err=True,
+        )
+    if dry_run:
+        with progress("edgekit"):
+            prepared = prepare(model, chosen, precision)
+        print_json(_dry_run_json(prepared)) if json else print(_dry_run_text(prepared))
+        raise typer.Exit(1 if prepared.errors else 0)
+    folder = output or default_folder(model, chosen, precision)
+    options = ExportOptions(precision, verify=verify, simplify=simplify, force=force)
+    with progress("edgekit") as show:
+        bundle, report = export_model(model, chosen, folder, options, show)
+    seconds = time.perf_counter() - started
+    if json:
+        print_json(
+            {
+                "bundle": str(folder),
+                "target": chosen.name,
+                "precision": bundle.manifest["precision"],
+                "files": bundle.manifest["files"],
+                "parity": report.to_json() if report else None,
+                "weights": model.weights,
+                "seconds": round(seconds, 2),
+            }
+        )
+        return
+    if report:
+        print(report.table())
+    else:
+        print("not verified (--no-verify)")
+    if bundle.manifest["simplify"]:
+        print(bundle.manifest["simplify"])
+    megabytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    print(f"wrote {folder} ({megabytes:.1f} MB) in {seconds:.1f} s")
+
+
+def _model(name: str, weights: str | None, size: str | None, frames: int | None) -> Model:
+    from edgekit.errors import UsageError
+    from edgekit.model import Size, model_of_factory, model_of_recipe
+    from edgekit.recipe import find_recipe
+
+    height, width = parse_size(size)
+    if ":" in name and not name.endswith(".toml"):
+        if weights or size or frames:
+            raise UsageError(
+                "--weights, --size and --frames belong to models with a recipe; a factory sets its own."
+            )
+        return model_of_factory(name)
+    return model_of_recipe(find_recipe(name), weights, Size(height, width, frames))
+
+
+def _dry_run_json(prepared: Prepared) -> dict[str, Any]:
+    return {
+        "precision": prepared.precision,
+        "captured_by": prepared.method,
+        "rewrites": [vars(decision) for decision in prepared.decisions],
+        "findings": [vars(finding) for finding in prepared.findings],
+        "convertible": not prepared.errors,
+    }
+
+
+def _dry_run_text(prepared: Prepared) -> str:
+    """Rules by how often and why not; lints by message, with the first line each comes from."""
+    lines = [f"captured by {prepared.method}, precision {prepared.precision}", ""]
+    groups = Counter((d.rule, d.applied, d.reason) for d in prepared.decisions)
+    sources = {(d.rule, d.applied, d.reason): d.source for d in reversed(prepared.decisions)}
+    rows = [("rewrite", "fires", "times", "why not", "first at")]
+    for key, count in groups.items():
+        rule, applied, reason = key
+        rows.append((rule, "yes" if applied else "no", str(count), reason, sources[key]))
+    lines += [aligned(rows), ""]
+    messages = Counter((f.level, f.message) for f in prepared.findings)
+    places = {(f.level, f.message): f.source for f in reversed(prepared.findings)}
+    if messages:
+        rows = [("lint", "times", "what", "first at")]
+        for finding, count in messages.items():
+            rows.append((finding[0], str(count), finding[1], places[finding]))
+        lines.append(aligned(rows))
+    else:
+        lines.append("lints: nothing found")
+    lines.append("cannot be converted" if prepared.errors else "nothing in the way of a conversion")
+    return "\n".join(lines)

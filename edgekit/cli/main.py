@@ -1,0 +1,79 @@
+"""The `edgekit` command: verbs, exit codes, errors as sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+
+import typer
+
+from edgekit.cli import doctor, export, info, inspect, run, verify
+from edgekit.cli import list as list_verb
+from edgekit.errors import EdgekitError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Compact vision models from a training checkpoint to a verified file on a device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes 0.1 s to import, half of what `--help` may take
+)
+app.command("list")(list_verb.list_models)
+app.command("info")(info.info)
+app.command("export")(export.export)
+app.command("run")(run.run)
+app.command("verify")(verify.verify)
+app.command("inspect")(inspect.inspect)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point: `--debug` (or EDGEKIT_DEBUG=1) shows tracebacks."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("EDGEKIT_DEBUG"))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(run_command(arguments, debug=debug))
+
+
+def run_command(arguments: list[str], *, debug: bool = False) -> int:
+    """Run one command line; returns its exit code."""
+    if not debug:
+        _quieten_libraries()
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except EdgekitError as error:
+        return _report(str(error), error.exit_code, debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        return _report("Interrupted; nothing was written.", INTERRUPTED, debug=False)
+    except BrokenPipeError:
+        # The reader went away (`edgekit list | head -1`); Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:  # typer's usage errors, and whatever we did not foresee
+        show = getattr(error, "format_message", None)
+        if show is not None:
+            return _report(
+                f"{show()} See `edgekit --help`.", int(getattr(error, "exit_code", 2)), debug=debug
+            )
+        reason = str(error).strip().splitlines()
+        what = f"{type(error).__name__}: {reason[0] if reason else 'no message'}"
+        return _report(f"Unexpected {what}; --debug shows where. Please report it.", 1, debug=debug)
+
+
+def _quieten_libraries() -> None:
+    """Progress bars of coremltools and warnings of torch say nothing about the user's model."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.simplefilter("ignore")
+
+
+def _report(sentence: str, code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"edgekit: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,53 @@
+"""How verbs print: one JSON object on stdout, or text; progress on stderr if it is a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgekit.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout, nothing else.")]
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner that shows the step it is given; silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title) as status:
+        yield lambda step: status.update(f"{title}: {step}")
+
+
+def parse_size(text: str | None) -> tuple[int | None, int | None]:
+    """ "512x768" as height and width in pixels. Raises UsageError."""
+    if text is None:
+        return None, None
+    height, cross, width = text.lower().partition("x")
+    if not cross or not height.isdigit() or not width.isdigit():
+        raise UsageError(f"The size '{text}' is not HEIGHTxWIDTH in pixels, such as 256x384.")
+    return int(height), int(width)
+
+
+def parse_inputs(items: list[str]) -> dict[str, Path]:
+    """ "name=file.npy" items by name. Raises UsageError."""
+    named = {}
+    for item in items:
+        name, equals, file = item.partition("=")
+        if not equals or not name or not file:
+            raise UsageError(f"The input '{item}' is not NAME=FILE.npy, such as latent=z.npy.")
+        named[name] = Path(file)
+    return named

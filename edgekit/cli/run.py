@@ -1,0 +1,77 @@
+"""edgekit run"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.output import Json, parse_inputs, print_json, progress
+from edgekit.errors import UsageError
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="A folder that `edgekit export` wrote.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="NAME=FILE.npy, once per input; pipeline_latent=FILE.npy takes a latent as a diffusion "
+            "pipeline holds it. Without any, the bundle's golden input is used.",
+        ),
+    ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(help="Teacher's checkpoint (safetensors) with latents_mean and latents_std."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for NAME.npy, and a picture of videos."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compute with an exported file on this machine."""
+    from edgekit.api import run_named
+    from edgekit.arrays import read_array, write_results
+    from edgekit.bundle import open_bundle
+    from edgekit.statistics import read_statistics
+
+    opened = open_bundle(bundle)
+    named = {name: read_array(path) for name, path in parse_inputs(inputs or []).items()}
+    if statistics and "pipeline_latent" not in named:
+        raise UsageError("--statistics belongs to --input pipeline_latent=FILE.npy.")
+    scaling = read_statistics(statistics) if statistics else None
+    with progress("run"):
+        started = time.perf_counter()
+        results = run_named(opened, named or opened.golden()[0], scaling)
+        seconds = time.perf_counter() - started
+    written = write_results(output, results, opened.outputs) if output else []
+    summary = {
+        name: {
+            "shape": list(value.shape),
+            "dtype": str(value.dtype),
+            "min": float(value.min()),
+            "max": float(value.max()),
+            "mean": float(value.mean()),
+        }
+        for name, value in results.items()
+    }
+    if json:
+        print_json(
+            {
+                "outputs": summary,
+                "files": [str(path) for path in written],
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    for name, facts in summary.items():
+        shape = "x".join(str(size) for size in results[name].shape)
+        print(
+            f"{name} {shape} {facts['dtype']}: {facts['min']:.4g} to {facts['max']:.4g}, mean {facts['mean']:.4g}"
+        )
+    for path in written:
+        print(f"wrote {path}")
+    print(f"load and run took {seconds:.2f} s")

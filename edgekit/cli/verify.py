@@ -1,0 +1,109 @@
+"""edgekit verify"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgekit.cli.output import Json, print_json, progress
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
+    from edgekit.exporting import Prepared
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A folder that `edgekit export` wrote.")],
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Find the first operator where file and module part.")
+    ] = False,
+    half_audit: Annotated[
+        bool, typer.Option("--half-audit", help="Name operators that half precision endangers.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="For --bisect and --half-audit: the model, if the bundle's name does not say."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="For --bisect and --half-audit: the weights it was exported with."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a bundle's file on its golden input and judge it by its target's gate."""
+    from edgekit.api import verify as verify_bundle
+    from edgekit.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if (model or weights) and not (bisect or half_audit):
+        raise UsageError("--model and --weights belong to --bisect or --half-audit.")
+    with progress("verify") as show:
+        report = verify_bundle(opened)
+        divergence = audit = None
+        if bisect or half_audit:
+            show("rebuild the model")
+            prepared = _rebuild(opened, model, weights)
+        if bisect:
+            from edgekit.backends.registry import backend_for
+            from edgekit.parity.bisect import first_divergence
+
+            show("compare operator by operator")
+            threshold = 1e-3 if prepared.precision == "fp32" else 5e-2
+            file = backend_for(opened.format).load(opened.model_file)
+            divergence = first_divergence(prepared.program, file, opened.golden()[0], threshold)
+        if half_audit:
+            from edgekit.parity.half_audit import audit_half
+
+            show("half-precision audit")
+            audit = audit_half(prepared.program, opened.golden()[0])
+    if json:
+        result = report.to_json()
+        if bisect:
+            result["divergence"] = divergence.to_json() if divergence else None
+        if audit:
+            result["half_audit"] = audit.to_json()
+        print_json(result)
+    else:
+        print(report.table())
+        if bisect:
+            print(divergence.sentence() if divergence else "No operator's error reaches an output.")
+        if audit:
+            print(audit.table())
+    raise typer.Exit(0 if report.passed else 3)
+
+
+def _rebuild(bundle: Bundle, name: str | None, weights: str | None) -> Prepared:
+    """The program that the bundle was written from, checked against its golden output."""
+    import numpy as np
+
+    from edgekit.exporting import golden_pair, prepare
+    from edgekit.model import Size, model_of_factory, model_of_recipe
+    from edgekit.recipe import find_recipe
+    from edgekit.target import find_target
+
+    name = name or str(bundle.manifest["name"])
+    if ":" in name and not name.endswith(".toml"):
+        model = model_of_factory(name)
+    elif bundle.manifest["family"] is None:
+        raise UsageError(
+            f"'{name}' has no recipe; name its factory: --model package.module:factory."
+        )
+    else:
+        _, _, frames, height, width = bundle.outputs[0].shape
+        model = model_of_recipe(find_recipe(name), weights, Size(height, width, frames))
+    prepared = prepare(
+        model, find_target(str(bundle.manifest["target"])), str(bundle.manifest["precision"])
+    )
+    expected = golden_pair(model, prepared.program)[1]
+    for output, value in bundle.golden()[1].items():
+        if output not in expected or not np.allclose(expected[output], value, atol=1e-4, rtol=1e-3):
+            raise UsageError(
+                f"{name} does not compute the golden output of {bundle.path.name}; give the weights it "
+                "was exported with (--weights) or its factory (--model)."
+            )
+    return prepared

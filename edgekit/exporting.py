@@ -1,0 +1,186 @@
+"""The road from a Model to a verified Bundle, and the dry run that stops before conversion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgekit.backends.registry import Backend, backend_for
+from edgekit.backends.runnable import Array
+from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
+from edgekit.errors import ConversionError, ParityError
+from edgekit.model import Model
+from edgekit.parity.compare import compare
+from edgekit.program.capture import Capture, capture
+from edgekit.program.lints import Finding, lint
+from edgekit.program.program import Program
+from edgekit.program.rule import Decision, rewrite
+from edgekit.program.rules import rules
+from edgekit.report import Gate, Report
+from edgekit.target import Target
+
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    precision: str | None = None
+    """None: the target's default."""
+    verify: bool = True
+    simplify: bool = True
+    """Formats without a simplifier ignore it."""
+    force: bool = False
+    """Replace a bundle that exists."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program ready for conversion, with every decision on the way."""
+
+    program: Program
+    precision: str
+    method: str
+    decisions: list[Decision] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.level == "error"]
+
+
+def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
+    """Capture, rewrite and lint; nothing is converted or written."""
+    chosen = target.require_precision(precision)
+    captured: Capture = capture(model.module, model.example_inputs, model.inputs, model.outputs)
+    program, decisions = rewrite(captured.program, rules(half=chosen != "fp32"))
+    unsupported = backend_for(target.format).unsupported_operators(program)
+    findings = lint(program, target.lints, unsupported)
+    return Prepared(program, chosen, captured.method, decisions, findings)
+
+
+def default_folder(model: Model, target: Target, precision: str | None) -> Path:
+    return Path(f"{model.name}-{target.name}-{target.require_precision(precision)}.bundle")
+
+
+def export_model(
+    model: Model,
+    target: Target,
+    folder: Path,
+    options: ExportOptions,
+    progress: Progress = silent,
+) -> tuple[Bundle, Report | None]:
+    """Write a bundle; unless told otherwise, prove that its file computes what the model does.
+
+    Raises:
+        ConversionError: the target cannot hold the graph, or the converter failed.
+        ParityError: the file computes something else; no bundle is left behind.
+        UsageError: the folder exists, or the target does not write that precision.
+    """
+    require_free(folder, force=options.force)
+    backend = backend_for(target.format)
+    progress("capture and rewrite")
+    prepared = prepare(model, target, options.precision)
+    if prepared.errors:
+        first = prepared.errors[0]
+        where = f" ({first.source})" if first.source else ""
+        raise ConversionError(
+            f"{len(prepared.errors)} operator(s) cannot go to {target.name}, first {first.message}"
+            f"{where}; --dry-run lists all."
+        )
+    program = prepared.program
+    inputs, expected = golden_pair(model, program)
+    with new_folder(folder, force=options.force) as partial:
+        path = partial / f"{model.name}{backend.suffix}"
+        progress(f"convert to {target.format}")
+        backend.write(program, path, target, half=prepared.precision != "fp32")
+        simplified = ""
+        if options.simplify:
+            progress("simplify")
+            simplified = backend.simplify(path, inputs)
+        write_golden(partial, inputs, expected)
+        gate = Gate(float(target.gates[prepared.precision]))
+        report = None
+        if options.verify:
+            progress("verify")
+            report = _proof(backend, path, inputs, expected, program, gate)
+        fields = _manifest_fields(model, target, prepared, simplified, report)
+        manifest = write_manifest(
+            partial, {**fields, "model": path.name, "gate_psnr_db": gate.psnr_db}
+        )
+    return Bundle(folder, manifest), report
+
+
+def golden_pair(model: Model, program: Program) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The example inputs by name, and what the model itself makes of them, eager in float32."""
+    results: Any = model(*model.example_inputs)
+    outputs = [results] if isinstance(results, Tensor) else list(results)
+    named_inputs = zip(program.inputs, model.example_inputs, strict=True)
+    named_outputs = zip(program.outputs, outputs, strict=True)
+    return (
+        {spec.name: value.detach().numpy() for spec, value in named_inputs},
+        {spec.name: value.detach().numpy() for spec, value in named_outputs},
+    )
+
+
+def _proof(
+    backend: Backend,
+    path: Path,
+    inputs: dict[str, Array],
+    expected: dict[str, Array],
+    program: Program,
+    gate: Gate,
+) -> Report:
+    file = backend.load(path)
+    report = compare(expected, file.run(inputs), program.outputs, gate, file.reference)
+    if not report.passed:
+        reasons = " ".join(output.reason for output in report.outputs if output.reason)
+        raise ParityError(
+            f"{path.name} does not compute what the model computes: {reasons} Export with "
+            "--no-verify and run `edgekit verify --bisect` to see where they part."
+        )
+    return report
+
+
+def _manifest_fields(
+    model: Model, target: Target, prepared: Prepared, simplified: str, report: Report | None
+) -> dict[str, Any]:
+    recipe = model.recipe
+    applied = Counter(decision.rule for decision in prepared.decisions if decision.applied)
+    return {
+        "schema": 1,
+        "name": model.name,
+        "family": recipe.family if recipe else None,
+        "target": target.name,
+        "format": target.format,
+        "precision": prepared.precision,
+        "inputs": [spec.to_json() for spec in prepared.program.inputs],
+        "outputs": [spec.to_json() for spec in prepared.program.outputs],
+        "latent_scaling": recipe.scaling.to_json() if recipe else None,
+        "weights": model.weights,
+        "captured_by": prepared.method,
+        "rewrites": dict(applied),
+        "warnings": sorted({finding.message for finding in prepared.findings}),
+        "simplify": simplified or None,
+        "parity": report.to_json() if report else None,
+        "versions": _versions(target.format),
+    }
+
+
+def _versions(format: str) -> dict[str, str]:
+    packages = {"onnx": ("onnx", "onnxruntime"), "coreml": ("coremltools",)}.get(format, ())
+    return {
+        "edgekit": version("edgekit-vision"),
+        "torch": str(torch.__version__),
+        **{package: version(package) for package in packages},
+    }

@@ -1,0 +1,126 @@
+"""A Model: an eval-mode module with the contract of its inputs and outputs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.checkpoint import download_official, load_weights
+from edgekit.contract import TensorSpec
+from edgekit.errors import UsageError
+from edgekit.recipe import Recipe
+from edgekit.zoo.families import build_network
+
+RANDOM_WEIGHTS = "random, seed 0"
+EXAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """Callable like its module; `example_inputs` are the seeded inputs that exports verify with."""
+
+    name: str
+    module: nn.Module
+    example_inputs: tuple[Tensor, ...]
+    inputs: tuple[TensorSpec, ...]
+    """Empty for a module without a recipe: names then come from its graph."""
+    outputs: tuple[TensorSpec, ...]
+    weights: str
+    """Where the weights came from, for the manifest."""
+    recipe: Recipe | None = None
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        with torch.inference_mode():
+            return self.module(*inputs)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A picture size in pixels and a number of frames; None takes the recipe's default."""
+
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None
+
+
+def model_of_recipe(recipe: Recipe, weights: str | Path | None, size: Size) -> Model:
+    """Build the network and load `weights`: a file, "hub", or None for the recipe's own.
+
+    A recipe without bundled weights gets seeded random ones for None, good for measuring only.
+
+    Raises:
+        UsageError: the size or the checkpoint does not fit.
+        MissingEnvironmentError: "hub" cannot be reached.
+    """
+    latent, video = recipe.latent.specs(
+        size.height or recipe.height, size.width or recipe.width, size.frames or recipe.frames
+    )
+    torch.manual_seed(EXAMPLE_SEED)
+    network = build_network(recipe).eval()
+    network.requires_grad_(False)
+    source = _load(network, recipe, weights)
+    example = torch.randn(latent.shape, generator=torch.Generator().manual_seed(EXAMPLE_SEED))
+    return Model(recipe.name, network, (example,), (latent,), (video,), source, recipe)
+
+
+def _load(network: nn.Module, recipe: Recipe, weights: str | Path | None) -> str:
+    if weights is None and (bundled := recipe.bundled_weights) is not None:
+        if not bundled.is_file():
+            raise UsageError(
+                f"{recipe.name} has no {bundled.name} beside its recipe; give --weights."
+            )
+        load_weights(network, bundled)
+        return bundled.name
+    if weights is None:
+        return RANDOM_WEIGHTS
+    if str(weights) == "hub":
+        if not recipe.weights.repository:
+            raise UsageError(
+                f"{recipe.name} is not on the hub; leave --weights away or give a file."
+            )
+        path = download_official(recipe.weights.repository, recipe.weights.file, None)
+    else:
+        path = Path(weights)
+    matched = load_weights(network, path)
+    return f"{path.name} ({matched.wrapping})" if matched.wrapping else path.name
+
+
+def model_of_module(module: nn.Module, example_inputs: Sequence[Tensor], name: str = "") -> Model:
+    """Any module, with the inputs to capture it at."""
+    examples = tuple(example_inputs)
+    label = name or type(module).__name__.lower()
+    return Model(label, module.eval(), examples, (), (), "the module's own")
+
+
+def model_of_factory(reference: str) -> Model:
+    """`package.module:factory`, where factory() returns (module, example inputs).
+
+    Raises:
+        UsageError: the module cannot be imported, or the factory returns something else.
+    """
+    path, _, attribute = reference.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the user's own file in the current folder
+    try:
+        factory: Callable[[], Any] = getattr(importlib.import_module(path), attribute)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"The module '{error.name}' of '{reference}' cannot be found.") from error
+    except AttributeError as error:
+        raise UsageError(f"The module '{path}' has no '{attribute}'.") from error
+    made = factory()
+    fits = isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)
+    if not fits:
+        raise UsageError(
+            f"'{reference}' must return (module, example_inputs), for instance "
+            "(net, (torch.zeros(1, 3, 224, 224),))."
+        )
+    module, examples = made
+    examples = (examples,) if isinstance(examples, Tensor) else tuple(examples)
+    return model_of_module(module, examples, attribute)

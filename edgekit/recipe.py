@@ -1,0 +1,104 @@
+"""Recipes: one TOML file in `models/` per model variant, read into frozen data."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.data_folder import data_files, suggestion
+from edgekit.errors import UsageError
+from edgekit.video_latent import LatentScaling, VideoLatent
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where trained weights of a recipe are."""
+
+    bundled: str = ""
+    """File beside the recipe."""
+    repository: str = ""
+    """Hugging Face repository, with `file`."""
+    file: str = ""
+    licence: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "bundled" if self.bundled else "hub" if self.repository else "none"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    family: str
+    summary: str
+    source: str
+    parameters: int
+    architecture: Mapping[str, Any]
+    """Arguments of the family's configuration class, as the TOML gives them."""
+    weights: WeightsSource
+    latent: VideoLatent
+    scaling: LatentScaling
+    height: int
+    """Default picture size in pixels."""
+    width: int
+    frames: int
+    aliases: tuple[str, ...] = ()
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def bundled_weights(self) -> Path | None:
+        return self.path.parent / self.weights.bundled if self.weights.bundled else None
+
+
+def all_recipes() -> list[Recipe]:
+    return [read_recipe(path) for path in data_files("models")]
+
+
+def find_recipe(name: str) -> Recipe:
+    """By name, alias, or path of a TOML file. Raises UsageError, with the nearest name."""
+    if name.endswith(".toml"):
+        return read_recipe(Path(name))
+    recipes = all_recipes()
+    for recipe in recipes:
+        if name in (recipe.name, *recipe.aliases):
+            return recipe
+    known = sorted({known for recipe in recipes for known in (recipe.name, *recipe.aliases)})
+    raise UsageError(f"There is no model '{name}'; {suggestion(name, known)}")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read one file. Raises UsageError that names the file and the field."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no valid TOML: {error}.") from error
+    try:
+        tables = {name: data.pop(name) for name in ("architecture", "weights", "latent", "scaling")}
+        size = data.pop("size")
+        return Recipe(
+            **data,
+            architecture=_with_tuples(tables["architecture"]),
+            weights=WeightsSource(**tables["weights"]),
+            latent=VideoLatent(**tables["latent"]),
+            scaling=LatentScaling.from_json(tables["scaling"]),
+            height=int(size["height"]),
+            width=int(size["width"]),
+            frames=int(size["frames"]),
+            path=path,
+        )
+    except KeyError as error:
+        raise UsageError(
+            f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml."
+        ) from error
+    except (TypeError, ValueError) as error:
+        reason = str(error).split("__init__() ")[-1]
+        raise UsageError(f"{path} does not describe a recipe: {reason}.") from error
+
+
+def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

@@ -1,0 +1,86 @@
+"""Targets: one TOML file in `export/` per kind of file edgekit writes, read into frozen data."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.data_folder import data_files, suggestion
+from edgekit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Lints:
+    """What a graph may not hold, checked before a conversion starts."""
+
+    max_rank: int
+    refused: Mapping[str, str]
+    """ATen operator to the reason it cannot be written."""
+    warned: Mapping[str, str]
+    """ATen operator to the reason it will be slow or leave the accelerator."""
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    format: str
+    """The backend: coreml, onnx or coreai."""
+    summary: str
+    precisions: tuple[str, ...]
+    """The first is the default."""
+    gates: Mapping[str, float]
+    """Precision to the least PSNR in dB against eager float32."""
+    lints: Lints
+    opset: int = 0
+    """ONNX."""
+    ir_version: int = 0
+    minimum_os: str = ""
+    """Core ML, such as iOS17."""
+
+    def require_precision(self, precision: str | None) -> str:
+        """The default for None. Raises UsageError for one the target does not write."""
+        if precision is None:
+            return self.precisions[0]
+        if precision not in self.precisions:
+            raise UsageError(
+                f"Target '{self.name}' does not write {precision}; it writes {', '.join(self.precisions)}."
+            )
+        return precision
+
+
+def all_targets() -> list[Target]:
+    return [read_target(path) for path in data_files("export")]
+
+
+def find_target(name: str) -> Target:
+    """By name or path of a TOML file. Raises UsageError, with the nearest name."""
+    if name.endswith(".toml"):
+        return read_target(Path(name))
+    targets = {target.name: target for target in all_targets()}
+    if name not in targets:
+        raise UsageError(f"There is no target '{name}'; {suggestion(name, sorted(targets))}")
+    return targets[name]
+
+
+def read_target(path: Path) -> Target:
+    """Read one file. Raises UsageError that names the file and the field."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        lints = data.pop("lints")
+        precisions = tuple(data.pop("precisions"))
+        return Target(
+            **data,
+            precisions=precisions,
+            lints=Lints(lints["max_rank"], lints.get("refused", {}), lints.get("warned", {})),
+        )
+    except OSError as error:
+        raise UsageError(f"The target {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no valid TOML: {error}.") from error
+    except KeyError as error:
+        raise UsageError(f"{path} has no {error.args[0]!r}; see export/coreml.toml.") from error
+    except (TypeError, ValueError) as error:
+        reason = str(error).split("__init__() ")[-1]
+        raise UsageError(f"{path} does not describe a target: {reason}.") from error

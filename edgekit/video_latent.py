@@ -1,0 +1,118 @@
+"""Geometry and scaling of a video latent: which sizes exist, and what a pipeline did to its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgekit.contract import TensorSpec
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    # numpy takes 0.1 s to import and every verb reads recipes.
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+PIPELINE_INPUT = "pipeline_latent"
+"""The name under which `run` takes latents as a diffusion pipeline holds them."""
+
+
+@dataclass(frozen=True)
+class VideoLatent:
+    """How a latent N C T h w and its video N 3 F H W belong together."""
+
+    channels: int
+    stride: int
+    """Pixels per latent cell."""
+    frame_stride: int
+    """Frames per latent step."""
+    lead_frame: bool
+    """The first latent step is one frame: F = frame_stride·(T-1)+1, else frame_stride·T."""
+    low: float
+    high: float
+    """Range of the video's values."""
+
+    def specs(self, height: int, width: int, frames: int) -> tuple[TensorSpec, TensorSpec]:
+        """Contracts of the latent and of the video for a picture size in pixels.
+
+        Raises:
+            UsageError: no latent gives that height, width or number of frames.
+        """
+        for side, pixels in (("height", height), ("width", width)):
+            if pixels < self.stride or pixels % self.stride:
+                near = max(self.stride, round(pixels / self.stride) * self.stride)
+                raise UsageError(
+                    f"The {side} {pixels} is no multiple of the latent stride {self.stride}; "
+                    f"the nearest that is: {near}."
+                )
+        steps = self._steps(frames)
+        latent = (1, self.channels, steps, height // self.stride, width // self.stride)
+        meaning = "raw latent of the teacher's encoder"
+        return (
+            TensorSpec("latent", latent, axes="NCTHW", meaning=meaning),
+            TensorSpec(
+                "video", (1, 3, frames, height, width), axes="NCTHW", low=self.low, high=self.high,
+                meaning="RGB frames",
+            ),
+        )  # fmt: skip
+
+    def _steps(self, frames: int) -> int:
+        lead = 1 if self.lead_frame else 0
+        steps = round((frames - lead) / self.frame_stride) + lead
+        possible = max(1, steps)
+        nearest = self.frame_stride * (possible - lead) + lead
+        if nearest != frames:
+            form = f"{self.frame_stride}·n+1" if lead else f"a multiple of {self.frame_stride}"
+            raise UsageError(
+                f"The decoder cannot produce {frames} frames, only {form}; the nearest is {nearest}."
+            )
+        return possible
+
+
+@dataclass(frozen=True)
+class LatentScaling:
+    """raw = pipeline · std / divisor + mean: what a teacher's pipeline undoes before its decoder."""
+
+    divisor: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    missing: str = ""
+    """Where the per-channel statistics are, if they are not part of the recipe."""
+
+    def to_raw(self, latent: Floats) -> Floats:
+        """Raw latents of pipeline latents N C T h w.
+
+        Raises:
+            UsageError: the statistics are not known here.
+        """
+        if self.missing:
+            raise UsageError(
+                f"Pipeline latents need per-channel statistics that are not in the recipe ({self.missing}); "
+                "scale them yourself and give the input 'latent'."
+            )
+        import numpy as np
+
+        def per_channel(values: tuple[float, ...]) -> Floats:
+            if len(values) != latent.shape[1]:
+                raise UsageError(
+                    f"The latent has {latent.shape[1]} channels and its statistics have {len(values)}."
+                )
+            return np.asarray(values, dtype=np.float32).reshape(1, -1, 1, 1, 1)
+
+        raw = latent / np.float32(self.divisor)
+        if self.std:
+            raw = raw * per_channel(self.std)
+        if self.mean:
+            raw = raw + per_channel(self.mean)
+        return np.asarray(raw, dtype=np.float32)
+
+    def to_json(self) -> dict[str, object]:
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LatentScaling:
+        lists = {name: tuple(data[name]) for name in ("mean", "std") if name in data}
+        return cls(**{**data, **lists})
