@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test test-quick lint wheel clean
 
 demo: $(STAMP)
-	$(BIN)/edgekit export turbo-vaed --target coreml --size 144x256 --frames 24 -o demo/turbo-vaed.bundle --force
+	$(BIN)/edgekit export turbo-vaed --target coreml --size 144x256 --frames 36 -o demo/turbo-vaed.bundle --force
 	$(BIN)/python -m edgekit.demo demo/turbo-vaed.bundle demo/turbo-vaed.png
 
 test: $(STAMP)

@@ -41,7 +41,7 @@ def load(
 
 def export(
     module: nn.Module | Model,
-    example_inputs: Sequence[Tensor] = (),
+    example_inputs: Tensor | Sequence[Tensor] = (),
     *,
     target: str = "onnx",
     output: str | Path | None = None,
@@ -52,21 +52,21 @@ def export(
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
+    The module is put in eval mode and stays in it.
+
     Raises:
         ConversionError: the target cannot hold the graph.
         ParityError: the written file computes something else.
         UsageError: an option or the output folder cannot be used.
     """
-    if isinstance(module, Model):
-        model = module
-    elif example_inputs:
-        model = model_of_module(module, example_inputs)
-    else:
-        raise UsageError(
-            "A module needs example_inputs: a tuple of tensors that its forward takes."
-        )
     chosen = find_target(target)
-    folder = Path(output) if output is not None else default_folder(model, chosen, precision)
+    if not isinstance(module, Model):
+        model = model_of_module(module, example_inputs)
+    elif isinstance(example_inputs, Tensor) or example_inputs:
+        raise UsageError("A loaded Model has its own example inputs; leave example_inputs away.")
+    else:
+        model = module
+    folder = Path(output) if output is not None else default_folder(model.name, chosen, precision)
     options = ExportOptions(precision, verify=verify, simplify=simplify, force=force)
     return export_model(model, chosen, folder, options)[0]
 
@@ -93,6 +93,8 @@ def run_named(
     """
     given = {name: np.asarray(value) for name, value in inputs.items()}
     if PIPELINE_INPUT in given:
+        if "latent" in given:
+            raise UsageError(f"Give 'latent' or '{PIPELINE_INPUT}', not both: one is the other.")
         scaling = statistics or bundle.scaling
         if scaling is None:
             raise UsageError(f"{bundle.path.name} has no latent, so no '{PIPELINE_INPUT}' either.")

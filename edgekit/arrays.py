@@ -14,17 +14,25 @@ from edgekit.errors import MissingEnvironmentError, UsageError
 
 Array = npt.NDArray[np.generic]
 SHEET_FRAMES = 8
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
 def read_array(path: Path) -> Array:
     """Raises UsageError for a file that is missing or no plain .npy array."""
     try:
-        value = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            head = file.read(len(NPY))
+            if head.startswith(ZIP):
+                raise UsageError(f"{path} is an archive of arrays; save one with numpy.save.")
+            if head != NPY:
+                raise UsageError(f"{path} is no .npy file; save the array with numpy.save.")
+            file.seek(0)
+            value: Array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = str(getattr(error, "strerror", None) or str(error).splitlines()[0]).rstrip(".")
         raise UsageError(f"{path} is no .npy array that can be read: {reason}.") from error
-    if not isinstance(value, np.ndarray):
-        raise UsageError(f"{path} is an archive of arrays; save one array with numpy.save.")
+    if value.dtype.kind not in "fiub":
+        raise UsageError(f"{path} holds {value.dtype}; models take real numbers.")
     return value
 
 
@@ -53,7 +61,8 @@ def to_pixels(video: Array, spec: TensorSpec) -> npt.NDArray[np.uint8]:
     """3 T H W in the spec's range to T H W 3 in 0..255."""
     low, span = spec.low or 0.0, spec.span or 1.0
     unit = (np.asarray(video, dtype=np.float32) - low) / span
-    return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 3, 0)
+    pixels: npt.NDArray[np.uint8] = np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+    return pixels.transpose(1, 2, 3, 0)
 
 
 def frame_row(frames: npt.NDArray[np.uint8]) -> Image.Image:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,11 @@ Array = npt.NDArray[np.generic]
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
 GOLDEN_INPUT, GOLDEN_OUTPUT = "input.", "output."
+FIELDS: dict[str, Any] = {
+    "schema": int, "name": str, "family": str | None, "model": str, "format": str, "target": str,
+    "precision": str, "files": dict, "rewrites": dict,
+}  # fmt: skip
+"""What every manifest holds beside its contract."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,19 @@ class Bundle:
         return LatentScaling.from_json(data) if data is not None else None
 
     def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Inputs and eager float32 outputs of the model that was exported, by name."""
+        """Inputs and eager float32 outputs of the model that was exported, by name.
+
+        Raises UsageError if they cannot be read.
+        """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        tensors = load_file(self.path / GOLDEN)
+        try:
+            tensors = load_file(self.path / GOLDEN)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(
+                f"{self.path / GOLDEN} is missing or damaged; export the model again."
+            ) from error
         return (
             {key.removeprefix(GOLDEN_INPUT): value for key, value in tensors.items() if key.startswith(GOLDEN_INPUT)},
             {key.removeprefix(GOLDEN_OUTPUT): value for key, value in tensors.items() if key.startswith(GOLDEN_OUTPUT)},
@@ -86,15 +100,13 @@ def open_bundle(path: Path) -> Bundle:
     try:
         data = json.loads(manifest.read_text(encoding="utf-8"))
         bundle = Bundle(path, data)
-        _ = (
-            bundle.model_file,
-            bundle.format,
-            bundle.gate,
-            bundle.inputs,
-            bundle.outputs,
-            data["files"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        _ = (bundle.gate, bundle.inputs, bundle.outputs, bundle.scaling)
+        for field, kind in FIELDS.items():
+            if not isinstance(data[field], kind):
+                raise TypeError(f"'{field}' is {data[field]!r}")
+    except KeyError as error:
+        raise UsageError(f"{manifest} is damaged (no {error}); export the model again.") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{manifest} is damaged ({error}); export the model again.") from error
     return bundle
 
@@ -108,43 +120,80 @@ def new_folder(target: Path, *, force: bool) -> Iterator[Path]:
         MissingEnvironmentError: the disk is full or the place cannot be written.
     """
     require_free(target, force=force)
+    target = target.absolute()
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
+    replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
+        for leftover in (partial, replaced):  # of a killed process that had this number
+            shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
         if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
+            target.replace(replaced)
+        partial.replace(target)
     except OSError as error:
-        raise MissingEnvironmentError(
-            f"{target} cannot be written: {error.strerror or error}; choose another place with -o."
-        ) from error
+        raise _unwritable(target, _reason(error)) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if replaced.exists() and not target.exists():
+            replaced.replace(target)
+        for folder in (partial, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # it holds the bundle, or was never made
+                folder.rmdir()
 
 
 def require_free(target: Path, *, force: bool) -> None:
-    """Raise UsageError unless a bundle may be written at `target`."""
+    """Check that a bundle may be written at `target`.
+
+    Raises:
+        UsageError: it exists and `force` is false, or it is something else than a bundle.
+        MissingEnvironmentError: its folder cannot be written.
+    """
     if not target.exists():
+        home = next(folder for folder in target.absolute().parents if folder.exists())
+        if not home.is_dir():
+            raise _unwritable(target, f"{home} is a file")
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise _unwritable(target, f"{home} may not be written")
         return
     if not force:
         raise UsageError(
             f"{target} exists; choose another place with -o, or replace it with --force."
         )
-    if not (target / MANIFEST).is_file():
+    try:
+        open_bundle(target)  # other programs have a manifest.json too
+    except UsageError as error:
         raise UsageError(
             f"{target} is no bundle, so --force does not replace it; choose another -o."
-        )
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # of a tree: (source, destination, reason) per file
+        return str(error.args[0][0][2]).partition(": ")[0]
+    return error.strerror or str(error)
+
+
+def _unwritable(target: Path, reason: str) -> MissingEnvironmentError:
+    return MissingEnvironmentError(
+        f"{target} cannot be written: {reason}; choose another place with -o."
+    )
 
 
 def write_golden(folder: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors = {GOLDEN_INPUT + name: np.ascontiguousarray(value) for name, value in inputs.items()}
     tensors |= {
         GOLDEN_OUTPUT + name: np.ascontiguousarray(value) for name, value in outputs.items()
     }
-    save_file(tensors, folder / GOLDEN)
+    try:
+        save_file(tensors, folder / GOLDEN)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from error
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Mapping[str, Any]:

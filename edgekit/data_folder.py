@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_origin, get_type_hints
 
 Folder = Literal["models", "export"]
 
@@ -20,6 +20,21 @@ def data_folder(name: Folder) -> Path:
 
 def data_files(name: Folder) -> list[Path]:
     return sorted(data_folder(name).glob("*.toml"))
+
+
+def require_types(record: object) -> None:
+    """Raise TypeError for a dataclass field that does not hold the scalar or tuple it declares.
+
+    TOML gives any type anywhere, and a dataclass takes what it is given.
+    """
+    for field, declared in get_type_hints(type(record)).items():
+        value = getattr(record, field)
+        wanted = get_origin(declared) or declared
+        if wanted not in (str, int, float, bool, tuple):
+            continue
+        accepted = (int, float) if wanted is float else wanted
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+            raise TypeError(f"'{field}' is {value!r} and must be of type {wanted.__name__}")
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
-from edgekit.errors import ConversionError, ParityError
+from edgekit.contract import TensorSpec
+from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
 from edgekit.parity.compare import compare
 from edgekit.program.capture import Capture, capture
+from edgekit.program.convertible import require_convertible, require_own_outputs
 from edgekit.program.lints import Finding, lint
 from edgekit.program.program import Program
 from edgekit.program.rule import Decision, rewrite
@@ -27,6 +30,8 @@ from edgekit.report import Gate, Report
 from edgekit.target import Target
 
 Progress = Callable[[str], None]
+
+DOOR_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
 def silent(_: str) -> None:
@@ -63,14 +68,40 @@ def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
     """Capture, rewrite and lint; nothing is converted or written."""
     chosen = target.require_precision(precision)
     captured: Capture = capture(model.module, model.example_inputs, model.inputs, model.outputs)
-    program, decisions = rewrite(captured.program, rules(half=chosen != "fp32"))
-    unsupported = backend_for(target.format).unsupported_operators(program)
+    require_convertible(captured.program)
+    program, decisions = rewrite(
+        captured.program, rules(half=chosen != "fp32", runtime=target.rules)
+    )
+    require_own_outputs(program)
+    backend = backend_for(target.format)
+    doors(backend, program)  # refuses element types before anything is written
+    unsupported = backend.unsupported_operators(program)
     findings = lint(program, target.lints, unsupported)
     return Prepared(program, chosen, captured.method, decisions, findings)
 
 
-def default_folder(model: Model, target: Target, precision: str | None) -> Path:
-    return Path(f"{model.name}-{target.name}-{target.require_precision(precision)}.bundle")
+def default_folder(name: str, target: Target, precision: str | None) -> Path:
+    return Path(f"{name}-{target.name}-{target.require_precision(precision)}.bundle")
+
+
+def doors(
+    backend: Backend, program: Program
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs with the element types that the written file has.
+
+    Raises ConversionError for a type that no file of ours takes.
+    """
+    for spec in (*program.inputs, *program.outputs):
+        if spec.dtype not in DOOR_TYPES:
+            raise ConversionError(
+                f"'{spec.name}' is {spec.dtype}, and files take {', '.join(DOOR_TYPES)}: call "
+                "module.float(), give float32 inputs, and choose half precision with --precision."
+            )
+
+    def at_the_door(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, dtype=backend.door_type(spec.dtype)) for spec in specs)
+
+    return at_the_door(program.inputs), at_the_door(program.outputs)
 
 
 def export_model(
@@ -84,6 +115,7 @@ def export_model(
 
     Raises:
         ConversionError: the target cannot hold the graph, or the converter failed.
+        MissingEnvironmentError: the folder cannot be written.
         ParityError: the file computes something else; no bundle is left behind.
         UsageError: the folder exists, or the target does not write that precision.
     """
@@ -100,6 +132,9 @@ def export_model(
         )
     program = prepared.program
     inputs, expected = golden_pair(model, program)
+    inputs = {
+        spec.name: inputs[spec.name].astype(spec.dtype) for spec in doors(backend, program)[0]
+    }
     with new_folder(folder, force=options.force) as partial:
         path = partial / f"{model.name}{backend.suffix}"
         progress(f"convert to {target.format}")
@@ -122,15 +157,29 @@ def export_model(
 
 
 def golden_pair(model: Model, program: Program) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The example inputs by name, and what the model itself makes of them, eager in float32."""
-    results: Any = model(*model.example_inputs)
-    outputs = [results] if isinstance(results, Tensor) else list(results)
+    """The example inputs by name, and what the model itself makes of them, eager in float32.
+
+    Raises UsageError if an output does not have the shape that the model's recipe declares.
+    """
+    outputs = _results(model)
+    for spec, value in zip(program.outputs, outputs, strict=True):
+        if tuple(value.shape) != spec.shape:
+            raise UsageError(
+                f"{model.name} declares '{spec.name}' of shape {spec.shape} and its network gives "
+                f"{tuple(value.shape)}; correct the latent's strides in its recipe."
+            )
     named_inputs = zip(program.inputs, model.example_inputs, strict=True)
     named_outputs = zip(program.outputs, outputs, strict=True)
     return (
-        {spec.name: value.detach().numpy() for spec, value in named_inputs},
-        {spec.name: value.detach().numpy() for spec, value in named_outputs},
+        {spec.name: value.detach().cpu().numpy() for spec, value in named_inputs},
+        {spec.name: value.detach().cpu().numpy() for spec, value in named_outputs},
     )
+
+
+def _results(model: Model) -> list[Tensor]:
+    """Eager outputs. The inputs are copies, since a forward may write into its arguments."""
+    results: Any = model(*(value.clone() for value in model.example_inputs))
+    return [results] if isinstance(results, Tensor) else list(results)
 
 
 def _proof(
@@ -141,8 +190,20 @@ def _proof(
     program: Program,
     gate: Gate,
 ) -> Report:
-    file = backend.load(path)
-    report = compare(expected, file.run(inputs), program.outputs, gate, file.reference)
+    for name, value in expected.items():
+        if bad := int(np.count_nonzero(~np.isfinite(value))):
+            raise ParityError(
+                f"{bad} of {value.size} values of '{name}' are NaN or infinite in the model itself, "
+                "so nothing can be compared with them; look at its weights and example inputs."
+            )
+    try:
+        file = backend.load(path)
+        computed = file.run(inputs)
+    except UsageError as error:  # it is our file, not one that the user chose
+        raise ConversionError(
+            f"The written file cannot be run here: {error} --no-verify keeps it as it is."
+        ) from error
+    report = compare(expected, computed, program.outputs, gate, file.reference)
     if not report.passed:
         reasons = " ".join(output.reason for output in report.outputs if output.reason)
         raise ParityError(
@@ -156,6 +217,7 @@ def _manifest_fields(
     model: Model, target: Target, prepared: Prepared, simplified: str, report: Report | None
 ) -> dict[str, Any]:
     recipe = model.recipe
+    inputs, outputs = doors(backend_for(target.format), prepared.program)
     applied = Counter(decision.rule for decision in prepared.decisions if decision.applied)
     return {
         "schema": 1,
@@ -164,8 +226,8 @@ def _manifest_fields(
         "target": target.name,
         "format": target.format,
         "precision": prepared.precision,
-        "inputs": [spec.to_json() for spec in prepared.program.inputs],
-        "outputs": [spec.to_json() for spec in prepared.program.outputs],
+        "inputs": [spec.to_json() for spec in inputs],
+        "outputs": [spec.to_json() for spec in outputs],
         "latent_scaling": recipe.scaling.to_json() if recipe else None,
         "weights": model.weights,
         "captured_by": prepared.method,
@@ -178,7 +240,11 @@ def _manifest_fields(
 
 
 def _versions(format: str) -> dict[str, str]:
-    packages = {"onnx": ("onnx", "onnxruntime"), "coreml": ("coremltools",)}.get(format, ())
+    packages = {
+        "onnx": ("onnx", "onnxruntime"),
+        "coreml": ("coremltools",),
+        "coreai": ("coreai-torch", "coreai-core"),
+    }.get(format, ())
     return {
         "edgekit": version("edgekit-vision"),
         "torch": str(torch.__version__),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,7 @@ def model_of_recipe(recipe: Recipe, weights: str | Path | None, size: Size) -> M
         UsageError: the size or the checkpoint does not fit.
         MissingEnvironmentError: "hub" cannot be reached.
     """
-    latent, video = recipe.latent.specs(
-        size.height or recipe.height, size.width or recipe.width, size.frames or recipe.frames
-    )
+    latent, video = recipe.specs(size.height, size.width, size.frames)
     torch.manual_seed(EXAMPLE_SEED)
     network = build_network(recipe).eval()
     network.requires_grad_(False)
@@ -92,9 +90,19 @@ def _load(network: nn.Module, recipe: Recipe, weights: str | Path | None) -> str
     return f"{path.name} ({matched.wrapping})" if matched.wrapping else path.name
 
 
-def model_of_module(module: nn.Module, example_inputs: Sequence[Tensor], name: str = "") -> Model:
-    """Any module, with the inputs to capture it at."""
-    examples = tuple(example_inputs)
+def model_of_module(
+    module: nn.Module, example_inputs: Tensor | Sequence[Tensor], name: str = ""
+) -> Model:
+    """Any module, put in eval mode, with the inputs to capture it at. Raises UsageError."""
+    examples = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    if not isinstance(examples, tuple | list) or not examples:
+        raise UsageError("A module needs example_inputs: the tensors that its forward takes.")
+    for example in examples:
+        if not isinstance(example, Tensor):
+            raise UsageError(
+                f"An example input is of type {type(example).__name__}; a model takes tensors only."
+            )
+    examples = tuple(examples)
     label = name or type(module).__name__.lower()
     return Model(label, module.eval(), examples, (), (), "the module's own")
 
@@ -102,25 +110,35 @@ def model_of_module(module: nn.Module, example_inputs: Sequence[Tensor], name: s
 def model_of_factory(reference: str) -> Model:
     """`package.module:factory`, where factory() returns (module, example inputs).
 
+    Random weights that the factory makes are seeded, so that each export is the same.
+
     Raises:
-        UsageError: the module cannot be imported, or the factory returns something else.
+        UsageError: the module cannot be imported, or the factory fails or returns something else.
     """
     path, _, attribute = reference.partition(":")
+    if not path or not attribute:
+        raise UsageError(f"'{reference}' is not package.module:factory, such as mynet:make.")
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's own file in the current folder
+    torch.manual_seed(EXAMPLE_SEED)
+    factory: Any = None
     try:
-        factory: Callable[[], Any] = getattr(importlib.import_module(path), attribute)
+        factory = getattr(importlib.import_module(path), attribute)
+        made = None if isinstance(factory, nn.Module) else factory()
     except ModuleNotFoundError as error:
         raise UsageError(f"The module '{error.name}' of '{reference}' cannot be found.") from error
-    except AttributeError as error:
-        raise UsageError(f"The module '{path}' has no '{attribute}'.") from error
-    made = factory()
-    fits = isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)
-    if not fits:
+    # Code of the user's: it may raise anything, and must not end the program with its own code.
+    except (Exception, SystemExit) as error:
+        if isinstance(error, AttributeError) and factory is None:
+            raise UsageError(f"The module '{path}' has no '{attribute}'.") from error
+        reason = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+        did = "calling it without arguments" if factory is not None else "importing it"
         raise UsageError(
-            f"'{reference}' must return (module, example_inputs), for instance "
+            f"'{reference}' cannot be used: {did} raised {type(error).__name__}: {reason}."
+        ) from error
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
+        raise UsageError(
+            f"'{reference}' must be a function that returns (module, example_inputs), for instance "
             "(net, (torch.zeros(1, 3, 224, 224),))."
         )
-    module, examples = made
-    examples = (examples,) if isinstance(examples, Tensor) else tuple(examples)
-    return model_of_module(module, examples, attribute)
+    return model_of_module(*made, attribute)

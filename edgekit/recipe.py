@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.data_folder import data_files, suggestion
+from edgekit.contract import TensorSpec
+from edgekit.data_folder import data_files, require_types, suggestion
 from edgekit.errors import UsageError
 from edgekit.video_latent import LatentScaling, VideoLatent
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,16 @@ class Recipe:
     aliases: tuple[str, ...] = ()
     path: Path = field(default=Path(), compare=False)
 
+    def specs(
+        self, height: int | None, width: int | None, frames: int | None
+    ) -> tuple[TensorSpec, TensorSpec]:
+        """Latent and video for a size in pixels; None takes the default. Raises UsageError."""
+        return self.latent.specs(
+            self.height if height is None else height,
+            self.width if width is None else width,
+            self.frames if frames is None else frames,
+        )
+
     @property
     def bundled_weights(self) -> Path | None:
         return self.path.parent / self.weights.bundled if self.weights.bundled else None
@@ -80,17 +94,22 @@ def read_recipe(path: Path) -> Recipe:
     try:
         tables = {name: data.pop(name) for name in ("architecture", "weights", "latent", "scaling")}
         size = data.pop("size")
-        return Recipe(
-            **data,
+        recipe = Recipe(
+            **_with_tuples(data),
             architecture=_with_tuples(tables["architecture"]),
             weights=WeightsSource(**tables["weights"]),
             latent=VideoLatent(**tables["latent"]),
             scaling=LatentScaling.from_json(tables["scaling"]),
-            height=int(size["height"]),
-            width=int(size["width"]),
-            frames=int(size["frames"]),
+            height=size["height"],
+            width=size["width"],
+            frames=size["frames"],
             path=path,
         )
+        for part in (recipe, recipe.weights, recipe.latent, recipe.scaling):
+            require_types(part)
+        for field in ("channels", "stride", "frame_stride"):
+            if getattr(recipe.latent, field) < 1:
+                raise ValueError(f"'{field}' must be at least 1")
     except KeyError as error:
         raise UsageError(
             f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml."
@@ -98,6 +117,11 @@ def read_recipe(path: Path) -> Recipe:
     except (TypeError, ValueError) as error:
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(f"{path} does not describe a recipe: {reason}.") from error
+    if not FILE_NAME.fullmatch(recipe.name):
+        raise UsageError(
+            f"{path} has the name '{recipe.name}', which names files: letters, digits, '-', '_' and '.'."
+        )
+    return recipe
 
 
 def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:

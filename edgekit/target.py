@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.data_folder import data_files, suggestion
+from edgekit.data_folder import data_files, require_types, suggestion
 from edgekit.errors import UsageError
+
+PRECISIONS = ("fp32", "fp16")
+NEEDED = {"onnx": ("opset", "ir_version"), "coreml": ("minimum_os",)}
+"""Fields that a format cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Target:
     gates: Mapping[str, float]
     """Precision to the least PSNR in dB against eager float32."""
     lints: Lints
+    rules: tuple[str, ...] = ()
+    """Rewrite rules for this runtime, beside those that always run."""
     opset: int = 0
     """ONNX."""
     ir_version: int = 0
@@ -70,11 +76,15 @@ def read_target(path: Path) -> Target:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         lints = data.pop("lints")
         precisions = tuple(data.pop("precisions"))
-        return Target(
+        rules = tuple(data.pop("rules", ()))
+        target = Target(
             **data,
             precisions=precisions,
+            rules=rules,
             lints=Lints(lints["max_rank"], lints.get("refused", {}), lints.get("warned", {})),
         )
+        _require_sense(target)
+        return target
     except OSError as error:
         raise UsageError(f"The target {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -84,3 +94,17 @@ def read_target(path: Path) -> Target:
     except (TypeError, ValueError) as error:
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(f"{path} does not describe a target: {reason}.") from error
+
+
+def _require_sense(target: Target) -> None:
+    """Raises TypeError, ValueError or KeyError, as reading does."""
+    require_types(target)
+    require_types(target.lints)
+    if not target.precisions or not set(target.precisions) <= set(PRECISIONS):
+        raise ValueError(f"'precisions' is a choice of {', '.join(PRECISIONS)}")
+    for precision in target.precisions:
+        if not isinstance(target.gates[precision], int | float):
+            raise TypeError(f"the gate of {precision} must be a number of dB")
+    for field in NEEDED.get(target.format, ()):
+        if not getattr(target, field):
+            raise KeyError(field)

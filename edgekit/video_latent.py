@@ -91,7 +91,11 @@ class LatentScaling:
         if self.missing:
             raise UsageError(
                 f"Pipeline latents need per-channel statistics that are not in the recipe ({self.missing}); "
-                "scale them yourself and give the input 'latent'."
+                "give that file with --statistics, or scale them yourself and give the input 'latent'."
+            )
+        if latent.ndim != 5:
+            raise UsageError(
+                f"A pipeline latent has five axes, N C T H W, and {latent.ndim} were given."
             )
         import numpy as np
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from edgekit.report import aligned
 
@@ -23,7 +23,12 @@ class FileFacts:
     """By stored element type."""
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "nodes": sum(self.operators.values())}
+        return {
+            **vars(self),
+            "operators": dict(self.operators),
+            "weight_bytes": dict(self.weight_bytes),
+            "nodes": sum(self.operators.values()),
+        }
 
     def table(self) -> str:
         by_count = sorted(self.operators.items(), key=lambda item: (-item[1], item[0]))

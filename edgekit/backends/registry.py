@@ -17,7 +17,12 @@ from edgekit.target import Target
 class Backend(Protocol):
     """How one file format is written and read."""
 
-    suffix: str
+    @property
+    def suffix(self) -> str: ...
+
+    def door_type(self, dtype: str) -> str:
+        """Element type, at the file's doors, of a program's input or output."""
+        ...
 
     def unsupported_operators(self, program: Program) -> list[str]: ...
 
@@ -36,8 +41,13 @@ class Backend(Protocol):
 class OnnxBackend:
     suffix: str = ".onnx"
 
+    def door_type(self, dtype: str) -> str:
+        return dtype
+
     def unsupported_operators(self, program: Program) -> list[str]:
-        return []  # torch.onnx names what it lacks before it writes anything
+        from edgekit.backends.onnx.operators import unsupported_operators
+
+        return unsupported_operators(program)
 
     def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
         from edgekit.backends.onnx.write import OnnxOptions, write
@@ -64,6 +74,9 @@ class OnnxBackend:
 class CoreMLBackend:
     suffix: str = ".mlpackage"
 
+    def door_type(self, dtype: str) -> str:
+        return "float32" if dtype == "float32" else "int32"
+
     def unsupported_operators(self, program: Program) -> list[str]:
         from edgekit.backends.coreml.write import unsupported_operators
 
@@ -88,7 +101,42 @@ class CoreMLBackend:
         return describe(path)
 
 
-BACKENDS: dict[str, Backend] = {"onnx": OnnxBackend(), "coreml": CoreMLBackend()}
+@dataclass(frozen=True)
+class CoreAIBackend:
+    suffix: str = ".aimodel"
+
+    def door_type(self, dtype: str) -> str:
+        return dtype
+
+    def unsupported_operators(self, program: Program) -> list[str]:
+        from edgekit.backends.coreai.write import unsupported_operators
+
+        return unsupported_operators(program)
+
+    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
+        from edgekit.backends.coreai.write import CoreAIOptions, write
+
+        write(program, path, CoreAIOptions(half))
+
+    def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
+        return ""
+
+    def load(self, path: Path) -> Runnable:
+        from edgekit.backends.coreai.load import load
+
+        return load(path)
+
+    def describe(self, path: Path) -> FileFacts:
+        from edgekit.backends.coreai.describe import describe
+
+        return describe(path)
+
+
+BACKENDS: dict[str, Backend] = {
+    "onnx": OnnxBackend(),
+    "coreml": CoreMLBackend(),
+    "coreai": CoreAIBackend(),
+}
 
 
 def backend_for(format: str) -> Backend:

@@ -11,7 +11,7 @@ import typer
 from edgekit.cli.output import Json, print_json
 from edgekit.report import aligned
 
-EXTRAS = {"huggingface_hub": "hub", "av": "train"}
+EXTRAS = {"huggingface_hub": "hub", "av": "train", "coreai-torch": "coreai"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Check:
 
 
 def doctor(json: Json = False) -> None:
-    """Check that everything edgekit needs is installed, in versions that work together."""
+    """Check that what edgekit needs is installed."""
     checks = [_python(), *_packages(), _blob_writer()]
     healthy = all(check.passed for check in checks)
     if json:

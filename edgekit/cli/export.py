@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli.output import Json, parse_size, print_json, progress
+from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.errors import UsageError
+from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 from edgekit.target import find_target
 
 if TYPE_CHECKING:
     from edgekit.exporting import Prepared
-    from edgekit.model import Model
 
 
 def export(
@@ -23,7 +24,7 @@ def export(
         str, typer.Argument(help="A model's name, a recipe file, or package.module:factory.")
     ],
     target: Annotated[
-        str, typer.Option(help="coreml, coreml-ios18, onnx, onnx-mobile, or a target file.")
+        str, typer.Option(help="coreml, coreml-ios18, coreai, onnx, onnx-mobile, or a target file.")
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Bundle folder to write.")
@@ -50,14 +51,28 @@ def export(
     started = time.perf_counter()
     chosen = find_target(target)
     chosen.require_precision(precision)
+    height, width = parse_size(size)
+    recipe = None if is_factory(name) else find_recipe(name)
+    if recipe is None and (weights or size or frames is not None):
+        raise UsageError(
+            "--weights, --size and --frames belong to models with a recipe; a factory sets its own."
+        )
+    if recipe is not None:
+        recipe.specs(height, width, frames)
 
     from edgekit.bundle import require_free
     from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
-    from edgekit.model import RANDOM_WEIGHTS
+    from edgekit.model import RANDOM_WEIGHTS, Size, model_of_factory, model_of_recipe
 
-    if output is not None and not dry_run:
-        require_free(output, force=force)
-    model = _model(name, weights, size, frames)
+    label = recipe.name if recipe else name.rpartition(":")[2]
+    folder = output or default_folder(label, chosen, precision)
+    if not dry_run:
+        require_free(folder, force=force)
+    with progress("edgekit: load"):
+        if recipe is not None:
+            model = model_of_recipe(recipe, weights, Size(height, width, frames))
+        else:
+            model = model_of_factory(name)
     if model.weights == RANDOM_WEIGHTS:
         typer.echo(
             f"edgekit: {name} has no weights here, so it gets random ones (seed 0): good for measuring, not "
@@ -69,7 +84,6 @@ def export(
             prepared = prepare(model, chosen, precision)
         print_json(_dry_run_json(prepared)) if json else print(_dry_run_text(prepared))
         raise typer.Exit(1 if prepared.errors else 0)
-    folder = output or default_folder(model, chosen, precision)
     options = ExportOptions(precision, verify=verify, simplify=simplify, force=force)
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)
@@ -97,21 +111,6 @@ def export(
     print(f"wrote {folder} ({megabytes:.1f} MB) in {seconds:.1f} s")
 
 
-def _model(name: str, weights: str | None, size: str | None, frames: int | None) -> Model:
-    from edgekit.errors import UsageError
-    from edgekit.model import Size, model_of_factory, model_of_recipe
-    from edgekit.recipe import find_recipe
-
-    height, width = parse_size(size)
-    if ":" in name and not name.endswith(".toml"):
-        if weights or size or frames:
-            raise UsageError(
-                "--weights, --size and --frames belong to models with a recipe; a factory sets its own."
-            )
-        return model_of_factory(name)
-    return model_of_recipe(find_recipe(name), weights, Size(height, width, frames))
-
-
 def _dry_run_json(prepared: Prepared) -> dict[str, Any]:
     return {
         "precision": prepared.precision,
@@ -127,18 +126,18 @@ def _dry_run_text(prepared: Prepared) -> str:
     lines = [f"captured by {prepared.method}, precision {prepared.precision}", ""]
     groups = Counter((d.rule, d.applied, d.reason) for d in prepared.decisions)
     sources = {(d.rule, d.applied, d.reason): d.source for d in reversed(prepared.decisions)}
-    rows = [("rewrite", "fires", "times", "why not", "first at")]
+    rewrites = [("rewrite", "fires", "times", "why not", "first at")]
     for key, count in groups.items():
         rule, applied, reason = key
-        rows.append((rule, "yes" if applied else "no", str(count), reason, sources[key]))
-    lines += [aligned(rows), ""]
+        rewrites.append((rule, "yes" if applied else "no", str(count), reason, sources[key]))
+    lines += [aligned(rewrites), ""]
     messages = Counter((f.level, f.message) for f in prepared.findings)
     places = {(f.level, f.message): f.source for f in reversed(prepared.findings)}
     if messages:
-        rows = [("lint", "times", "what", "first at")]
-        for finding, count in messages.items():
-            rows.append((finding[0], str(count), finding[1], places[finding]))
-        lines.append(aligned(rows))
+        lints = [("lint", "times", "what", "first at")]
+        for (level, message), count in messages.items():
+            lints.append((level, str(count), message, places[level, message]))
+        lines.append(aligned(lints))
     else:
         lines.append("lints: nothing found")
     lines.append("cannot be converted" if prepared.errors else "nothing in the way of a conversion")

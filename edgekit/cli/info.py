@@ -17,11 +17,11 @@ def info(
     frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
     json: Json = False,
 ) -> None:
-    """One model: what it takes and gives, parameters, multiply-accumulates per frame."""
+    """What one model takes, gives and costs."""
     recipe = find_recipe(name)
     height, width = parse_size(size)
-    count = frames or recipe.frames
-    latent, video = recipe.latent.specs(height or recipe.height, width or recipe.width, count)
+    latent, video = recipe.specs(height, width, frames)
+    count = video.shape[2]
 
     from edgekit.zoo.cost import network_cost
 
@@ -54,7 +54,7 @@ def info(
         ("model", recipe.name),
         ("what", recipe.summary),
         ("source", recipe.source),
-        ("weights", f"{where}, {weights.licence}"),
+        ("weights", f"{where}, {weights.licence}".removesuffix(", ")),
         ("parameters", f"{cost.parameters:,}"),
         ("cost", f"{gmac:.2f} GMAC per frame at {video.shape[3]}x{video.shape[4]}, {count} frames"),
         ("input", f"{latent.name} {latent.axes} {'x'.join(map(str, latent.shape))}"),

@@ -15,7 +15,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle, an .onnx file or an .mlpackage.")],
     json: Json = False,
 ) -> None:
-    """What a model file holds: operators, ranks, weights, inputs and outputs."""
+    """Operators, weights and doors of a model file."""
     from edgekit.backends.registry import BACKENDS
     from edgekit.bundle import MANIFEST, open_bundle
 

@@ -8,7 +8,7 @@ from edgekit.report import aligned
 
 
 def list_models(json: Json = False) -> None:
-    """Models of the zoo: name, family, parameters, where their weights are."""
+    """Models of the zoo and where their weights are."""
     recipes = all_recipes()
     if json:
         print_json(

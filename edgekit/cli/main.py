@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import typer
 
 from edgekit.cli import doctor, export, info, inspect, run, verify
 from edgekit.cli import list as list_verb
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, MissingEnvironmentError
 
 INTERRUPTED = 130
 
 app = typer.Typer(
     help="Compact vision models from a training checkpoint to a verified file on a device.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich takes 0.1 s to import, half of what `--help` may take
@@ -40,10 +42,9 @@ def main() -> None:
 
 def run_command(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line; returns its exit code."""
-    if not debug:
-        _quieten_libraries()
     try:
-        result = app(arguments, standalone_mode=False)
+        with nullcontext() if debug else _quiet_libraries():
+            result = app(arguments or ["--help"], standalone_mode=False)
         return result if isinstance(result, int) else 0
     except EdgekitError as error:
         return _report(str(error), error.exit_code, debug=debug)
@@ -58,18 +59,37 @@ def run_command(arguments: list[str], *, debug: bool = False) -> int:
     except Exception as error:  # typer's usage errors, and whatever we did not foresee
         show = getattr(error, "format_message", None)
         if show is not None:
+            said = str(show())
+            said += "" if said.endswith(("?", ".")) else "."
+            return _report(f"{said} See `edgekit --help`.", 2, debug=debug)
+        if _is_out_of_memory(error):
             return _report(
-                f"{show()} See `edgekit --help`.", int(getattr(error, "exit_code", 2)), debug=debug
+                "There is not enough memory for this; give a smaller --size or fewer --frames.",
+                MissingEnvironmentError.exit_code,
+                debug=debug,
             )
         reason = str(error).strip().splitlines()
         what = f"{type(error).__name__}: {reason[0] if reason else 'no message'}"
         return _report(f"Unexpected {what}; --debug shows where. Please report it.", 1, debug=debug)
 
 
-def _quieten_libraries() -> None:
-    """Progress bars of coremltools and warnings of torch say nothing about the user's model."""
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """What torch and coremltools log and warn about on the way stands, in short, in our errors."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.simplefilter("ignore")
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has no class of its own for this on the CPU."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _report(sentence: str, code: int, *, debug: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,14 +22,23 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner that shows the step it is given; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from rich.console import Console
+    """A spinner that shows the step it is given; silent where stderr is no terminal.
 
-    with Console(stderr=True).status(title) as status:
-        yield lambda step: status.update(f"{title}: {step}")
+    What libraries and the user's own code print meanwhile goes to stderr: stdout holds results.
+    """
+    with redirect_stdout(sys.stderr):
+        if not sys.stderr.isatty():
+            yield lambda _step: None
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(title) as status:
+            yield lambda step: status.update(f"{title}: {step}")
+
+
+def is_factory(name: str) -> bool:
+    """package.module:factory, not the name or the file of a recipe."""
+    return ":" in name and not name.endswith(".toml")
 
 
 def parse_size(text: str | None) -> tuple[int | None, int | None]:
@@ -37,7 +46,7 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     if text is None:
         return None, None
     height, cross, width = text.lower().partition("x")
-    if not cross or not height.isdigit() or not width.isdigit():
+    if not cross or not all(side.isascii() and side.isdigit() for side in (height, width)):
         raise UsageError(f"The size '{text}' is not HEIGHTxWIDTH in pixels, such as 256x384.")
     return int(height), int(width)
 
@@ -49,5 +58,7 @@ def parse_inputs(items: list[str]) -> dict[str, Path]:
         name, equals, file = item.partition("=")
         if not equals or not name or not file:
             raise UsageError(f"The input '{item}' is not NAME=FILE.npy, such as latent=z.npy.")
+        if name in named:
+            raise UsageError(f"The input '{name}' is given twice.")
         named[name] = Path(file)
     return named

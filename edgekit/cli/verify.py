@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, print_json, progress
+from edgekit.cli.output import Json, is_factory, print_json, progress
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run a bundle's file on its golden input and judge it by its target's gate."""
+    """Judge a bundle's file on its golden input."""
     from edgekit.api import verify as verify_bundle
     from edgekit.bundle import open_bundle
 
@@ -83,25 +83,39 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None) -> Prepared:
 
     from edgekit.exporting import golden_pair, prepare
     from edgekit.model import Size, model_of_factory, model_of_recipe
-    from edgekit.recipe import find_recipe
+    from edgekit.recipe import all_recipes, find_recipe
     from edgekit.target import find_target
 
-    name = name or str(bundle.manifest["name"])
-    if ":" in name and not name.endswith(".toml"):
-        model = model_of_factory(name)
-    elif bundle.manifest["family"] is None:
+    exported_as = str(bundle.manifest["name"])
+    if name is None and bundle.manifest["family"] is None:
         raise UsageError(
-            f"'{name}' has no recipe; name its factory: --model package.module:factory."
+            f"'{exported_as}' has no recipe; name its factory: --model package.module:factory."
         )
+    if name is None and exported_as not in {recipe.name for recipe in all_recipes()}:
+        raise UsageError(
+            f"'{exported_as}' is no model of the zoo; name its recipe: --model FILE.toml."
+        )
+    name = name or exported_as
+    if is_factory(name):
+        if weights:
+            raise UsageError("--weights belongs to models with a recipe; a factory sets its own.")
+        model = model_of_factory(name)
     else:
-        _, _, frames, height, width = bundle.outputs[0].shape
-        model = model_of_recipe(find_recipe(name), weights, Size(height, width, frames))
+        shape = bundle.outputs[0].shape
+        if len(shape) != 5:
+            raise UsageError(f"{bundle.path.name} gives no video, so '{name}' is not its model.")
+        model = model_of_recipe(find_recipe(name), weights, Size(shape[3], shape[4], shape[2]))
     prepared = prepare(
         model, find_target(str(bundle.manifest["target"])), str(bundle.manifest["precision"])
     )
     expected = golden_pair(model, prepared.program)[1]
     for output, value in bundle.golden()[1].items():
-        if output not in expected or not np.allclose(expected[output], value, atol=1e-4, rtol=1e-3):
+        found = expected.get(output)
+        if (
+            found is None
+            or found.shape != value.shape
+            or not np.allclose(found, value, atol=1e-4, rtol=1e-3)
+        ):
             raise UsageError(
                 f"{name} does not compute the golden output of {bundle.path.name}; give the weights it "
                 "was exported with (--weights) or its factory (--model)."

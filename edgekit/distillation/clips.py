@@ -28,6 +28,9 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
 
     Returns:
         uint8 tensor, clips T 3 size size, with at most `sampling.clips` clips.
+
+    Raises:
+        ValueError: the file has not one such clip.
     """
     import av
 
@@ -35,7 +38,10 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
     clips: list[np.ndarray] = []
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
-        spacing = max(sampling.frames, stream.frames // sampling.clips)
+        # Matroska does not store the number of frames.
+        seconds = (container.duration or 0) / av.time_base
+        count = stream.frames or int(seconds * float(stream.average_rate or 0))
+        spacing = max(sampling.frames, count // sampling.clips)
         window: list[av.VideoFrame] = []
         for index, frame in enumerate(container.decode(stream)):
             phase = index % spacing
@@ -46,6 +52,8 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
                 if _is_one_scene(clip):
                     clips.append(clip)
                 window = []
+    if not clips:
+        raise ValueError(f"{video.name} has no {sampling.frames} frames in a row of one scene.")
     return torch.from_numpy(np.stack(clips[: sampling.clips]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,6 +122,8 @@ def _require_finite(losses: Losses, stage: Stage, step: int) -> None:
 def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     for mean, value in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
+    for copied, value in zip(average.buffers(), model.buffers(), strict=True):
+        copied.copy_(value)
 
 
 def _save(
@@ -143,4 +144,4 @@ def _save(
         "step": step,
     }
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)

@@ -1,4 +1,4 @@
-"""Losses of decoder distillation. Pictures are N C H W or N C T H W in [0, 1]."""
+"""Losses of decoder distillation. Pictures are N C H W in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def relative_feature_error(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def pyramid_l1(pictures: Tensor, target: Tensor, levels: int = 5) -> Tensor:
-    """Sum of L1 over `levels` octaves, N C H W.
+    """L1 at full resolution, plus the mean of L1 over `levels - 1` octaves of averages below it.
 
     Most of a young decoder's squared error is wrong local colour and brightness over 16 pixels and
     more; L1 at full resolution alone hardly sees it.
@@ -20,5 +20,5 @@ def pyramid_l1(pictures: Tensor, target: Tensor, levels: int = 5) -> Tensor:
     loss = F.l1_loss(pictures, target)
     for _ in range(levels - 1):
         pictures, target = F.avg_pool2d(pictures, 2), F.avg_pool2d(target, 2)
-        loss = loss + F.l1_loss(pictures, target)
+        loss = loss + F.l1_loss(pictures, target) / (levels - 1)
     return loss

@@ -21,8 +21,7 @@ class Block(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        conv = lambda: nn.Conv2d(WIDTH, WIDTH, 3, padding=1)  # noqa: E731
-        self.conv = nn.Sequential(conv(), nn.ReLU(), conv(), nn.ReLU(), conv())
+        self.conv = nn.Sequential(_conv(), nn.ReLU(), _conv(), nn.ReLU(), _conv())
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x) + x)
@@ -51,31 +50,39 @@ class ClampLatent(nn.Module):
         return 3 * torch.tanh(latent / 3)
 
 
-def _conv(cin: int, cout: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    return nn.Conv2d(cin, cout, 3, stride=stride, padding=1, bias=bias)
+def _conv(
+    channels_in: int = WIDTH, channels_out: int = WIDTH, *, stride: int = 1, bias: bool = True
+) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=bias)
+
+
+def _down() -> nn.Module:
+    return _conv(stride=2, bias=False)
+
+
+def _up() -> list[nn.Module]:
+    return [nn.Upsample(scale_factor=2), _conv(bias=False)]
 
 
 def encoder() -> nn.Sequential:
     """Image N 3 H W in [0, 1] to latent N 32 H/8 W/8."""
-    down = lambda: _conv(WIDTH, WIDTH, stride=2, bias=False)  # noqa: E731
     return nn.Sequential(
-        _conv(3, WIDTH), Block(),
-        down(), Block(), Block(), Block(),
-        down(), Block(), Block(), Block(),
-        down(), PooledBlock(), PooledBlock(), PooledBlock(),
-        _conv(WIDTH, LATENT_CHANNELS),
+        _conv(channels_in=3), Block(),
+        _down(), Block(), Block(), Block(),
+        _down(), Block(), Block(), Block(),
+        _down(), PooledBlock(), PooledBlock(), PooledBlock(),
+        _conv(channels_out=LATENT_CHANNELS),
     )  # fmt: skip
 
 
 def decoder() -> nn.Sequential:
     """Latent N 32 h w to image N 3 8h 8w, nominally in [0, 1], not clamped."""
-    up = lambda: (nn.Upsample(scale_factor=2), _conv(WIDTH, WIDTH, bias=False))  # noqa: E731
     return nn.Sequential(
-        ClampLatent(), _conv(LATENT_CHANNELS, WIDTH), nn.ReLU(),
-        PooledBlock(), PooledBlock(), PooledBlock(), *up(),
-        Block(), Block(), Block(), *up(),
-        Block(), Block(), Block(), *up(),
-        Block(), _conv(WIDTH, 3),
+        ClampLatent(), _conv(channels_in=LATENT_CHANNELS), nn.ReLU(),
+        PooledBlock(), PooledBlock(), PooledBlock(), *_up(),
+        Block(), Block(), Block(), *_up(),
+        Block(), Block(), Block(), *_up(),
+        Block(), _conv(channels_out=3),
     )  # fmt: skip
 
 

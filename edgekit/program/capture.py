@@ -46,7 +46,7 @@ def capture(
             method = f"trace (branches fixed as for the example input; torch.export said: {reason})"
             exported = _trace(module, arguments, reason)
         # Functional ATen with composite operators such as silu and layer_norm kept whole.
-        exported = exported.run_decompositions({})
+        exported = _without_assertions(exported.run_decompositions({}))
     with_specs = _with_specs(exported, arguments, tuple(inputs), tuple(outputs))
     return Capture(with_specs, method)
 
@@ -63,13 +63,25 @@ def recapture(module: torch.fx.GraphModule, program: Program) -> Program:
 
 def _trace(module: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> ExportedProgram:
     try:
-        return torch.export.export(make_fx(module)(*arguments), arguments)
+        # Values are real here, so a branch on one is taken as for the example input.
+        traced = make_fx(module, _error_on_data_dependent_ops=False)(*arguments)
+        traced.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+        return torch.export.export(traced, arguments)
     except Exception as trace_error:
         second = str(trace_error).strip().splitlines()[0]
         raise ConversionError(
             f"{type(module).__name__} cannot be captured: torch.export said '{reason}', and tracing "
             f"said '{second}'. Make forward take and return tensors only, without branches on values."
         ) from trace_error
+
+
+def _without_assertions(exported: ExportedProgram) -> ExportedProgram:
+    """Drop what `x.float()` leaves of a float32 value: a check that half precision would fail."""
+    check = torch.ops.aten._assert_tensor_metadata.default
+    for node in exported.graph.find_nodes(op="call_function", target=check):
+        exported.graph.erase_node(node)
+    exported.graph_module.recompile()
+    return exported
 
 
 def _with_specs(
@@ -88,8 +100,10 @@ def _with_specs(
         )
     if not outputs:
         single = len(results) == 1
+        taken = any(spec.name.startswith("output") for spec in inputs)
+        word = "result" if taken else "output"
         outputs = tuple(
-            _spec("output" if single else f"output_{index}", value)
+            _spec(word if single else f"{word}_{index}", value)
             for index, (_, value) in enumerate(results)
         )
     if len(outputs) != len(results):
@@ -97,6 +111,8 @@ def _with_specs(
             f"The module returns {len(results)} tensors but {len(outputs)} outputs are declared; "
             "declare one TensorSpec per returned tensor."
         )
+    for spec, (_, value) in zip(outputs, results, strict=True):
+        _spec(spec.name, value)
     return Program(exported, inputs, outputs)
 
 
@@ -104,6 +120,11 @@ def _spec(name: str, value: object) -> TensorSpec:
     if not isinstance(value, Tensor):
         raise ConversionError(
             f"'{name}' is {type(value).__name__}, not a tensor; a model takes and returns tensors."
+        )
+    if any(not isinstance(size, int) for size in value.shape):
+        raise ConversionError(
+            f"The size of '{name}' depends on values, and files have fixed shapes; return a tensor "
+            "of fixed size, such as the first k of them."
         )
     shape = tuple(int(size) for size in value.shape)
     return TensorSpec(name, shape, str(value.dtype).removeprefix("torch."))

@@ -34,7 +34,15 @@ class GraphEditor:
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._origin: Node | None = None
         self._constants = 0
+        self._free_views()
         self._propagate()
+
+    def _free_views(self) -> None:
+        """A view asks for strides that its input no longer has once a rule has reordered that."""
+        views = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+        for node in self.graph.nodes:
+            if node.target in views:
+                node.target = torch.ops.aten.reshape.default
 
     def _propagate(self) -> None:
         with torch.no_grad():
@@ -89,6 +97,16 @@ class GraphEditor:
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         return recapture(self.module, self.program)
+
+
+def arguments_of(node: Node) -> tuple[Any, ...]:
+    """Positional arguments, whose types the operator's schema knows and torch.fx does not."""
+    return tuple(node.args)
+
+
+def argument(node: Node, index: int, default: Any = None) -> Any:
+    """One positional argument, or `default` where the call leaves it out."""
+    return node.args[index] if len(node.args) > index else default
 
 
 def shape_of(node: object) -> tuple[int, ...]:

@@ -25,6 +25,10 @@ def in_half(program: Program) -> Program:
             node.replace_all_uses_with(
                 cast, delete_user_cb=lambda user, cast=cast: user is not cast
             )
+        elif node.op == "call_function" and _is_float(node.meta["val"]):
+            # Made in the graph (arange, ones) or cast by the module itself.
+            if not node.all_input_nodes or node.kwargs.get("dtype") == torch.float32:
+                node.update_kwarg("dtype", torch.float16)
         elif node.op == "output":
             with edit.replacing(node):
                 for result in list(node.all_input_nodes):

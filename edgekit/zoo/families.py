@@ -26,7 +26,7 @@ def build_network(recipe: Recipe) -> nn.Module:
         )
     try:
         return FAMILIES[recipe.family](recipe.architecture)
-    except TypeError as error:
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(
             f"The architecture in {recipe.path.name} does not fit: {reason}."

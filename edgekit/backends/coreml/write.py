@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.backends.coreml.quiet import import_coremltools
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, UsageError
 from edgekit.program.program import Program
 
 CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
@@ -29,9 +29,16 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
 
     Raises:
         ConversionError: coremltools refused the graph.
+        UsageError: coremltools knows no such minimum OS.
     """
     ct = import_coremltools()
     precision = ct.precision.FLOAT16 if options.half else ct.precision.FLOAT32
+    if not hasattr(ct.target, options.minimum_os):
+        known = ", ".join(target.name for target in ct.target if target.name.startswith("iOS1"))
+        raise UsageError(
+            f"coremltools writes nothing for '{options.minimum_os}'; minimum_os is one of {known}."
+        )
+    doors = {spec.name: _door(spec.dtype) for spec in (*program.inputs, *program.outputs)}
     try:
         model = ct.convert(
             program.exported,
@@ -40,15 +47,15 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
             compute_precision=precision,
             skip_model_load=True,
             inputs=[
-                ct.TensorType(spec.name, shape=spec.shape, dtype=np.dtype(spec.dtype).type)
+                ct.TensorType(spec.name, shape=spec.shape, dtype=doors[spec.name])
                 for spec in program.inputs
             ],
-            outputs=[
-                ct.TensorType(spec.name, dtype=_output_type(spec.dtype)) for spec in program.outputs
-            ],
+            outputs=[ct.TensorType(spec.name, dtype=doors[spec.name]) for spec in program.outputs],
         )
+    except OSError:  # a full disk
+        raise
     except Exception as error:  # coremltools raises whatever a lowering met
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ConversionError(f"coremltools refused the graph: {reason}.") from error
     _describe(model, program)
     model.save(str(path))
@@ -73,16 +80,18 @@ def unsupported_operators(program: Program) -> list[str]:
     )
 
 
-def _output_type(dtype: str) -> type:
-    return np.int32 if dtype.startswith("int") else np.float32
+def _door(dtype: str) -> type:
+    return np.float32 if dtype == "float32" else np.int32
 
 
 def _describe(model: Any, program: Program) -> None:
     for key in (CONVERSION_DATE, SOURCE):
         model.user_defined_metadata.pop(key, None)
     contract = {
-        "edgekit.inputs": [spec.to_json() for spec in program.inputs],
-        "edgekit.outputs": [spec.to_json() for spec in program.outputs],
+        f"edgekit.{side}": [
+            replace(spec, dtype=np.dtype(_door(spec.dtype)).name).to_json() for spec in specs
+        ]
+        for side, specs in (("inputs", program.inputs), ("outputs", program.outputs))
     }
     for key, value in contract.items():
         model.user_defined_metadata[key] = json.dumps(value)

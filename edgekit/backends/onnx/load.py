@@ -32,9 +32,9 @@ def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
             str(path), settings, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises its own classes, one per status code
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].replace(str(path), path.name).rstrip(".")
         raise UsageError(
-            f"{path.name} is no ONNX model that onnxruntime reads: {reason}"
+            f"{path.name} is no ONNX model that onnxruntime runs: {reason}."
         ) from error
     return OnnxRunnable(path, session)
 

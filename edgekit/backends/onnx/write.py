@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from onnx_ir.passes import common
 from onnxscript import optimizer
 
+from edgekit.backends.onnx.quiet import quiet
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError
 from edgekit.program.precision import in_half
@@ -38,7 +38,7 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
     """
     source = in_half(program) if options.half else program
     try:
-        with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"):
             warnings.simplefilter("ignore")
             exported = torch.onnx.export(
                 source.exported,
@@ -80,6 +80,7 @@ def _fold_constants(model: onnx_ir.Model) -> None:
         common.CommonSubexpressionEliminationPass(),
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
+        common.NameFixPass(),  # a buffer may have an output's name
     ):
         clean(model)
 
@@ -120,20 +121,5 @@ def _contract(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0].rstrip(".")
-
-
-class _quiet:
-    """Silence loggers that report every pass of a successful export."""
-
-    def __init__(self, *names: str) -> None:
-        self.loggers = [logging.getLogger(name) for name in names]
-
-    def __enter__(self) -> None:
-        self.levels = [logger.level for logger in self.loggers]
-        for logger in self.loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        for logger, level in zip(self.loggers, self.levels, strict=True):
-            logger.setLevel(level)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

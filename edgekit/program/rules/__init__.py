@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from edgekit.errors import UsageError
 from edgekit.program.rule import Rule
+from edgekit.program.rules.activation_before_shuffle import ActivationBeforeShuffle
+from edgekit.program.rules.blocked_layout_entry import BlockedLayoutEntry
+from edgekit.program.rules.convolve_before_shuffle import ConvolveBeforeShuffle
 from edgekit.program.rules.exact_reciprocal import ReciprocalAsDivision
 from edgekit.program.rules.fold_batch_norm import FoldBatchNorm
 from edgekit.program.rules.frames_as_batch import FramesAsBatch
@@ -10,11 +16,18 @@ from edgekit.program.rules.group_norm_rank import GroupNormAtRank4
 from edgekit.program.rules.half_safe_norm import HalfSafeLayerNorm, HalfSafeRMSNorm
 from edgekit.program.rules.shape_chain import CollapseShapeChains
 from edgekit.program.rules.time_padding import NameRepeatedFrames, NameRepeatedSlices
+from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
+
+FOR_ONE_RUNTIME = {rule.name: rule for rule in (TwoMoveShuffle, BlockedLayoutEntry)}
+"""Rules that a target file asks for by name, because they pay in its runtime only."""
 
 
-def rules(*, half: bool) -> list[Rule]:
-    """All rules; those that only half precision needs are left out unless `half`."""
-    always: list[Rule] = [
+def rules(*, half: bool, runtime: Sequence[str] = ()) -> list[Rule]:
+    """All rules; those that only half precision needs are left out unless `half`.
+
+    Raises UsageError for a name in `runtime` that is no rule.
+    """
+    chosen: list[Rule] = [
         FoldBatchNorm(),
         ReciprocalAsDivision(),
         GroupNormAtRank4(),
@@ -22,5 +35,14 @@ def rules(*, half: bool) -> list[Rule]:
         NameRepeatedSlices(),
         FramesAsBatch(),
         CollapseShapeChains(),
+        ActivationBeforeShuffle(),
+        ConvolveBeforeShuffle(),
     ]
-    return [*always, HalfSafeRMSNorm(), HalfSafeLayerNorm()] if half else always
+    if half:
+        chosen += [HalfSafeRMSNorm(), HalfSafeLayerNorm()]
+    for name in runtime:
+        if name not in FOR_ONE_RUNTIME:
+            known = ", ".join(FOR_ONE_RUNTIME)
+            raise UsageError(f"A target asks for the rule '{name}'; there are {known}.")
+        chosen.append(FOR_ONE_RUNTIME[name]())
+    return chosen

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor
+from edgekit.program.editing import GraphEditor, argument
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
@@ -24,4 +24,4 @@ class ReciprocalAsDivision(Rule):
         return node if node.target is aten.reciprocal.default else None
 
     def replace(self, match: Node, edit: GraphEditor) -> Node:
-        return edit.call(aten.div.Tensor, edit.constant(torch.tensor(1.0)), match.args[0])
+        return edit.call(aten.div.Tensor, edit.constant(torch.tensor(1.0)), argument(match, 0))

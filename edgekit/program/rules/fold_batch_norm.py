@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, shape_of
+from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
-CONVOLUTIONS = {
+CONVOLUTIONS: dict[Any, int] = {
     aten.conv1d.default: 0,
     aten.conv2d.default: 0,
     aten.conv3d.default: 0,
@@ -42,18 +43,20 @@ class FoldBatchNorm(Rule):
     name = "fold-batch-norm"
 
     def match(self, node: Node, edit: GraphEditor) -> BatchNorm | None:
-        norm = node.args[0] if node.target is operator.getitem and node.args[1] == 0 else None
-        if not isinstance(norm, Node):
+        norm = argument(node, 0)
+        if node.target is not operator.getitem or argument(node, 1) != 0:
             return None
         if norm.target is not aten._native_batch_norm_legit_no_training.default:
             return None
-        gamma, beta, mean, variance = (edit.constant_value(part) for part in norm.args[1:5])
+        gamma, beta, mean, variance = (
+            edit.constant_value(part) for part in arguments_of(norm)[1:5]
+        )
         if mean is None or variance is None:
             return None
-        scale = torch.rsqrt(variance + float(norm.args[6]))  # type: ignore[arg-type]
+        scale = torch.rsqrt(variance + float(argument(norm, 6)))
         scale = scale if gamma is None else gamma * scale
         shift = -mean * scale if beta is None else beta - mean * scale
-        source = norm.args[0]
+        source = argument(norm, 0)
         assert isinstance(source, Node)
         return BatchNorm(source, scale, shift)
 
@@ -66,11 +69,13 @@ class FoldBatchNorm(Rule):
             shift = edit.constant(match.shift.view(shape))
             return edit.call(aten.add.Tensor, edit.call(aten.mul.Tensor, conv, scale), shift)
         shape = [1] * weight.dim()
-        shape[CONVOLUTIONS[conv.target]] = -1  # type: ignore[index]
-        bias = edit.constant_value(conv.args[2]) if len(conv.args) > 2 else None
-        shift = match.shift if bias is None else bias * match.scale + match.shift
-        constants = [edit.constant(weight * match.scale.view(shape)), edit.constant(shift)]
-        return edit.call(conv.target, conv.args[0], *constants, *conv.args[3:], **conv.kwargs)
+        shape[CONVOLUTIONS[conv.target]] = -1
+        bias = edit.constant_value(argument(conv, 2))
+        folded_bias = match.shift if bias is None else bias * match.scale + match.shift
+        constants = [edit.constant(weight * match.scale.view(shape)), edit.constant(folded_bias)]
+        return edit.call(
+            conv.target, argument(conv, 0), *constants, *arguments_of(conv)[3:], **conv.kwargs
+        )
 
 
 def _weight_to_fold(conv: Node, edit: GraphEditor) -> Tensor | None:
@@ -78,6 +83,13 @@ def _weight_to_fold(conv: Node, edit: GraphEditor) -> Tensor | None:
     if conv.target not in CONVOLUTIONS or len(conv.users) > 1:
         return None
     transposed = CONVOLUTIONS[conv.target] == 1
-    if transposed and len(conv.args) > TRANSPOSE_GROUPS and conv.args[TRANSPOSE_GROUPS] != 1:
+    if (
+        transposed
+        and len(arguments_of(conv)) > TRANSPOSE_GROUPS
+        and arguments_of(conv)[TRANSPOSE_GROUPS] != 1
+    ):
         return None  # a grouped transposed convolution spreads output channels over two axes
-    return edit.constant_value(conv.args[1])
+    bias = argument(conv, 2)
+    if bias is not None and edit.constant_value(bias) is None:
+        return None
+    return edit.constant_value(argument(conv, 1))

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, shape_of
+from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Decision, Rule
 from edgekit.program.source import source_line
 
@@ -44,6 +44,7 @@ POINTWISE = {
     aten.sub.Scalar, aten.mul.Scalar, aten.div.Scalar, aten.pow.Tensor_Scalar,
     aten.pow.Tensor_Tensor, aten.clamp_min.default, aten.clamp_max.default, aten.rsub.Scalar,
 }  # fmt: skip
+CONVOLUTIONS = (aten.conv3d.default, aten.conv3d.padding)
 REDUCTIONS = {aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default}
 
 
@@ -51,19 +52,25 @@ class FramesAsBatch(Rule):
     name = "frames-as-batch"
 
     def apply(self, edit: GraphEditor) -> list[Decision]:
-        convs = [node for node in edit.graph.nodes if node.target is aten.conv3d.default]
-        batched = [node for node in convs if shape_of(node)[0] != 1]
-        if batched:
-            reason = f"the batch is {shape_of(batched[0])[0]}; frames can take its place only at 1"
-            return [self._decision(node, reason) for node in convs]
-        if not convs:
-            return []
-        _Folding(edit).run()
-        edit.clean()
-        return [self._decision(node, "") for node in convs]
+        convs = [node for node in edit.graph.nodes if node.target in CONVOLUTIONS]
+        reasons = [_why_not(node, edit) for node in convs]
+        if not all(reasons):
+            _Folding(edit).run()
+            edit.clean()
+        return [
+            Decision(self.name, node.name, source_line(node), not reason, reason)
+            for node, reason in zip(convs, reasons, strict=True)
+        ]
 
-    def _decision(self, node: Node, reason: str) -> Decision:
-        return Decision(self.name, node.name, source_line(node), not reason, reason)
+
+def _why_not(conv: Node, edit: GraphEditor) -> str:
+    """Why a Conv3d stays one, else ""."""
+    shape = shape_of(conv)
+    if len(shape) != 5:
+        return "the video has no batch axis"
+    if shape[0] != 1:
+        return f"the batch is {shape[0]}; frames can take its place only at 1"
+    return "" if edit.constant_value(conv.args[1]) is not None else "its kernel is computed"
 
 
 class _Folding:
@@ -103,7 +110,7 @@ class _Folding:
 
     def _fold_node(self, node: Node) -> Node | None:
         """The twin of `node`, or None where it is no video tensor or its operator is not known."""
-        lower = LOWERINGS.get(node.target)  # type: ignore[arg-type]
+        lower = LOWERINGS.get(node.target)
         shape = shape_of(node)
         if lower is None or len(shape) != 5 or shape[0] != 1:
             return None
@@ -112,10 +119,10 @@ class _Folding:
     def _drop_unit_batch(self, norm: Node) -> None:
         """LayerNorm of 1 T H W C over its last axes, at rank 4."""
         shape = shape_of(norm)
-        if len(shape) != 5 or shape[0] != 1 or len(norm.args[1]) == 5:  # type: ignore[arg-type]
+        if len(shape) != 5 or shape[0] != 1 or len(argument(norm, 1)) == 5:
             return
-        flat = self.edit.call(aten.reshape.default, norm.args[0], list(shape[1:]))
-        normed = self.edit.call(norm.target, flat, *norm.args[1:], **norm.kwargs)
+        flat = self.edit.call(aten.reshape.default, argument(norm, 0), list(shape[1:]))
+        normed = self.edit.call(norm.target, flat, *arguments_of(norm)[1:], **norm.kwargs)
         norm.replace_all_uses_with(self.edit.call(aten.reshape.default, normed, list(shape)))
 
     def _give_back_video(self, user: Node) -> None:
@@ -124,68 +131,77 @@ class _Folding:
             if producer in self.folded:
                 twin = self.twins[producer]
                 t, c, h, w = shape_of(twin)
-                video = self.edit.call(aten.reshape.default, twin, [1, t, c, h, w])
-                video = self.edit.call(aten.permute.default, video, [0, 2, 1, 3, 4])
+                # The source line is the producer's: an output has none.
+                with self.edit.replacing(producer), self.edit.graph.inserting_before(user):
+                    video = self.edit.call(aten.reshape.default, twin, [1, t, c, h, w])
+                    video = self.edit.call(aten.permute.default, video, [0, 2, 1, 3, 4])
                 user.replace_input_with(producer, video)
 
 
 def _pointwise(folding: _Folding, node: Node) -> Node | None:
     operands = []
-    for argument in node.args:
-        if isinstance(argument, Node):
-            shape = shape_of(argument)
+    for operand in arguments_of(node):
+        if isinstance(operand, Node):
+            shape = shape_of(operand)
             if len(shape) == 5 and shape[0] == 1:
-                argument = folding.frames(argument)
+                operand = folding.frames(operand)
             elif shape != ():
                 return None
-        operands.append(argument)
+        operands.append(operand)
     return folding.edit.call(node.target, *operands, **node.kwargs)
 
 
 def _reduction(folding: _Folding, node: Node) -> Node | None:
-    source, dims, *rest = node.args
-    keep = bool(rest and rest[0]) or bool(node.kwargs.get("keepdim", False))
-    axes = [dim % 5 for dim in dims]  # type: ignore[union-attr, operator]
+    source, dims, *rest = arguments_of(node)
+    options = dict(node.kwargs)
+    keep = bool(rest and rest[0]) or bool(options.pop("keepdim", False))
+    axes = [dim % 5 for dim in dims or ()]
     if not keep or 0 in axes or not axes:
         return None
     folded = [FRAME_AXIS[axis] for axis in axes]
-    return folding.edit.call(node.target, folding.frames(source), folded, True)  # type: ignore[arg-type]
+    return folding.edit.call(node.target, folding.frames(source), folded, True, **options)
 
 
 def _slice(folding: _Folding, node: Node) -> Node | None:
-    source, axis, *bounds = node.args
-    axis = int(axis) % 5  # type: ignore[arg-type]
+    source, axis, *bounds = arguments_of(node)
+    axis = int(axis) % 5
     if axis == 0:
         return None
-    return folding.edit.call(node.target, folding.frames(source), FRAME_AXIS[axis], *bounds)  # type: ignore[arg-type]
+    return folding.edit.call(node.target, folding.frames(source), FRAME_AXIS[axis], *bounds)
 
 
 def _concatenation(folding: _Folding, node: Node) -> Node | None:
-    axis = int(node.args[1]) % 5 if len(node.args) > 1 else 0  # type: ignore[arg-type]
+    axis = int(argument(node, 1)) % 5 if len(arguments_of(node)) > 1 else 0
     if axis == 0:
         return None
-    parts = [folding.frames(part) for part in node.args[0]]  # type: ignore[union-attr, arg-type]
+    parts = [folding.frames(part) for part in argument(node, 0)]
     return folding.edit.call(node.target, parts, FRAME_AXIS[axis])
 
 
 def _spatial_pad(folding: _Folding, node: Node) -> Node | None:
-    amounts = list(node.args[1])  # type: ignore[arg-type]
+    amounts = list(argument(node, 1))
     if any(amounts[4:]):
         return None
-    rest = node.args[2:]
-    return folding.edit.call(node.target, folding.frames(node.args[0]), amounts[:4], *rest)  # type: ignore[arg-type]
+    rest = arguments_of(node)[2:]
+    frames = folding.frames(argument(node, 0))
+    return folding.edit.call(node.target, frames, amounts[:4], *rest, **node.kwargs)
 
 
 def _convolution(folding: _Folding, node: Node) -> Node | None:
+    edit = folding.edit
     source, weight_node, bias, stride, padding, dilation, groups = _conv_arguments(node)
-    weight = folding.edit.constant_value(weight_node)
+    weight = edit.constant_value(weight_node)
     if weight is None:
         return None
-    edit = folding.edit
     kt = weight.shape[2]
-    frames = folding.frames(source)
-    if padding[0]:
-        frames = _zero_frames_around(edit, frames, padding[0])
+    uneven = [0, 0, 0]  # padding that an even kernel has behind only, under "same"
+    if isinstance(padding, str):
+        wide = padding == "same"
+        reach = [d * (k - 1) * wide for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        padding, uneven = [size // 2 for size in reach], [size % 2 for size in reach]
+    frames = _with_zero_frames(edit, folding.frames(source), padding[0], padding[0] + uneven[0])
+    if any(uneven[1:]):
+        frames = edit.call(aten.constant_pad_nd.default, frames, [0, uneven[2], 0, uneven[1]])
     count = (shape_of(frames)[0] - dilation[0] * (kt - 1) - 1) // stride[0] + 1
     shifted = [_every(edit, frames, tau * dilation[0], count, stride[0]) for tau in range(kt)]
 
@@ -209,9 +225,13 @@ def _convolution(folding: _Folding, node: Node) -> Node | None:
 
 def _nearest_upsample(folding: _Folding, node: Node) -> Node | None:
     edit, (_, _, frames_out, height, width) = folding.edit, shape_of(node)
-    frames = folding.frames(node.args[0])  # type: ignore[arg-type]
+    frames = folding.frames(argument(node, 0))
     count, _, h, w = shape_of(frames)
     if frames_out % count or height % h or width % w:
+        return None
+    # With a factor such as 2.4 from 2 to 4 pixels, torch picks pixels by the factor, not the sizes.
+    factors = [frames_out / count, height / h, width / w]
+    if list(argument(node, 2) or factors) != factors:
         return None
     if frames_out > count:
         single = [edit.call(aten.slice.Tensor, frames, 0, t, t + 1) for t in range(count)]
@@ -222,11 +242,17 @@ def _nearest_upsample(folding: _Folding, node: Node) -> Node | None:
     return edit.call(aten.upsample_nearest2d.vec, frames, None, scales)
 
 
-def _conv_arguments(node: Node) -> tuple[Any, Any, Any, list[int], list[int], list[int], int]:
-    defaults: list[Any] = [None, None, None, [1, 1, 1], [0, 0, 0], [1, 1, 1], 1]
-    values = [*node.args, *defaults[len(node.args) :]]
-    triple = [list(value) * 3 if len(value) == 1 else list(value) for value in values[3:6]]  # type: ignore[arg-type]
-    return values[0], values[1], values[2], triple[0], triple[1], triple[2], int(values[6])  # type: ignore[arg-type, return-value]
+def _conv_arguments(node: Node) -> tuple[Any, Any, Any, list[int], Any, list[int], int]:
+    """`padding` may be "same" or "valid"."""
+
+    def triple(index: int, default: int) -> Any:
+        value = argument(node, index, [default])
+        if isinstance(value, str):
+            return value
+        return list(value) * 3 if len(value) == 1 else list(value)
+
+    source, weight, bias = (argument(node, index) for index in range(3))
+    return source, weight, bias, triple(3, 1), triple(4, 0), triple(5, 1), argument(node, 6, 1)
 
 
 def _every(edit: GraphEditor, frames: Node, start: int, count: int, step: int) -> Node:
@@ -236,9 +262,16 @@ def _every(edit: GraphEditor, frames: Node, start: int, count: int, step: int) -
     return edit.call(aten.slice.Tensor, frames, 0, start, stop, step)
 
 
-def _zero_frames_around(edit: GraphEditor, frames: Node, count: int) -> Node:
-    blank = edit.constant(torch.zeros(count, *shape_of(frames)[1:]))
-    return edit.call(aten.cat.default, [blank, frames, blank], 0)
+def _with_zero_frames(edit: GraphEditor, frames: Node, before: int, after: int) -> Node:
+    def blank(count: int) -> list[Node]:
+        zeros = torch.zeros(count, *shape_of(frames)[1:], dtype=frames.meta["val"].dtype)
+        return [edit.constant(zeros)] if count else []
+
+    if not after:
+        return frames
+    start = blank(before)
+    end = start if before == after else blank(after)
+    return edit.call(aten.cat.default, [*start, frames, *end], 0)
 
 
 LOWERINGS: dict[Any, Callable[[_Folding, Node], Node | None]] = {
@@ -248,6 +281,6 @@ LOWERINGS: dict[Any, Callable[[_Folding, Node], Node | None]] = {
     aten.cat.default: _concatenation,
     aten.pad.default: _spatial_pad,
     aten.constant_pad_nd.default: _spatial_pad,
-    aten.conv3d.default: _convolution,
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
     aten.upsample_nearest3d.vec: _nearest_upsample,
 }

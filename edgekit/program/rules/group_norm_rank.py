@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, shape_of
+from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
@@ -27,6 +27,6 @@ class GroupNormAtRank4(Rule):
 
     def replace(self, match: Node, edit: GraphEditor) -> Node:
         n, c, t, h, w = shape_of(match)
-        flat = edit.call(aten.reshape.default, match.args[0], [n, c, t * h, w])
-        normed = edit.call(match.target, flat, *match.args[1:], **match.kwargs)
+        flat = edit.call(aten.reshape.default, argument(match, 0), [n, c, t * h, w])
+        normed = edit.call(match.target, flat, *arguments_of(match)[1:], **match.kwargs)
         return edit.call(aten.reshape.default, normed, [n, c, t, h, w])

@@ -18,7 +18,7 @@ from math import sqrt
 import torch
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, shape_of
+from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
@@ -38,7 +38,8 @@ def _normalised(edit: GraphEditor, values: Node, axes: list[int], eps: float) ->
     peak = edit.call(aten.clamp_min.default, peak, floor)
     unit = edit.call(aten.div.Tensor, values, peak)
     power = edit.call(aten.mean.dim, edit.call(aten.mul.Tensor, unit, unit), axes, True)
-    ratio = edit.call(aten.div.Tensor, edit.constant(torch.tensor(floor)), peak)
+    root = edit.constant(torch.tensor(floor, dtype=values.meta["val"].dtype))
+    ratio = edit.call(aten.div.Tensor, root, peak)
     floored = edit.call(aten.add.Tensor, power, edit.call(aten.mul.Tensor, ratio, ratio))
     return edit.call(aten.mul.Tensor, unit, edit.call(aten.rsqrt.default, floored))
 
@@ -58,7 +59,7 @@ class HalfSafeRMSNorm(Rule):
     def match(self, node: Node, edit: GraphEditor) -> RootMeanSquare | None:
         if node.target is not aten.mul.Tensor:
             return None
-        for source, root in (node.args[:2], node.args[1::-1]):
+        for source, root in (arguments_of(node)[:2], arguments_of(node)[1::-1]):
             found = _mean_square_of(root)
             if found is not None and found.source is source:
                 return found
@@ -75,23 +76,24 @@ def _mean_square_of(root: object) -> RootMeanSquare | None:
     """Follow rsqrt <- add eps <- mean <- pow 2 (or x * x) to x."""
     if not isinstance(root, Node) or root.target is not aten.rsqrt.default:
         return None
-    added = root.args[0]
+    added = argument(root, 0)
     if not isinstance(added, Node) or added.target not in (aten.add.Tensor, aten.add.Scalar):
         return None
-    mean, eps = added.args[:2]
+    mean, eps = arguments_of(added)[:2]
     if not isinstance(mean, Node) or mean.target is not aten.mean.dim:
         return None
-    square, axes = mean.args[:2]
-    keep = mean.args[2] if len(mean.args) > 2 else mean.kwargs.get("keepdim", False)
+    square, axes = arguments_of(mean)[:2]
+    keep = argument(mean, 2, mean.kwargs.get("keepdim", False))
     if not isinstance(square, Node) or not isinstance(eps, float) or not keep:
         return None
-    is_square = (square.target is aten.pow.Tensor_Scalar and square.args[1] == 2) or (
-        square.target is aten.mul.Tensor and square.args[0] is square.args[1]
+    eps *= added.kwargs.get("alpha", 1)
+    is_square = (square.target is aten.pow.Tensor_Scalar and argument(square, 1) == 2) or (
+        square.target is aten.mul.Tensor and argument(square, 0) is argument(square, 1)
     )
-    source = square.args[0]
+    source = argument(square, 0)
     if not is_square or not isinstance(source, Node):
         return None
-    return RootMeanSquare(source, [int(axis) for axis in axes], eps)  # type: ignore[union-attr, arg-type]
+    return RootMeanSquare(source, [int(axis) for axis in axes], eps)
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,16 @@ class HalfSafeLayerNorm(Rule):
         if node.target not in (aten.layer_norm.default, aten.group_norm.default):
             return None
         grouped = node.target is aten.group_norm.default
-        source, size, weight, bias, eps = (*node.args[:5], *(None, None, 1e-5)[len(node.args) - 2 :])[:5]  # fmt: skip
+        source, size, weight, bias = (argument(node, index) for index in range(4))
+        eps = argument(node, 4, 1e-5)
         assert isinstance(source, Node)
         return MeanAndScale(
             source,
-            int(size) if grouped else 0,  # type: ignore[arg-type]
-            0 if grouped else len(size),  # type: ignore[arg-type]
+            int(size) if grouped else 0,
+            0 if grouped else len(size),
             weight if isinstance(weight, Node) else None,
             bias if isinstance(bias, Node) else None,
-            float(eps),  # type: ignore[arg-type]
+            float(eps),
         )
 
     def why_not(self, match: MeanAndScale) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, shape_of
+from edgekit.program.editing import GraphEditor, argument, shape_of
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
@@ -67,22 +67,22 @@ class CollapseShapeChains(Rule):
     name = "shape-chain"
 
     def match(self, node: Node, edit: GraphEditor) -> Chain | None:
-        if not _is_shape_only(node) or any(_is_shape_only(user) for user in node.users):
+        if not _is_shape_only(node) or all(_is_shape_only(user) for user in node.users):
             return None
         links = [node]
-        while _is_shape_only(producer := links[-1].args[0]):
+        while _is_shape_only(producer := argument(links[-1], 0)):
             links.append(producer)
         return _chain(links[::-1])
 
     def why_not(self, match: Chain) -> str | None:
-        if match.links == len(_plan(match)) and match.widest_rank <= MAX_RANK:
+        if match.links <= len(_plan(match)) and match.widest_rank <= MAX_RANK:
             return "already minimal"
         return None
 
     def replace(self, match: Chain, edit: GraphEditor) -> Node:
         result = match.source
-        for operator, argument in _plan(match):
-            result = edit.call(operator, result, argument)
+        for operator, sizes_or_order in _plan(match):
+            result = edit.call(operator, result, sizes_or_order)
         return result
 
 
@@ -98,14 +98,16 @@ def _chain(links: list[Node]) -> Chain | None:
     assert isinstance(source, Node)
     roots = [[_Digit(size)] for size in shape_of(source)]
     axes = [list(axis) for axis in roots]
-    for link in links:
+    for link, following in zip(links, [*links[1:], None], strict=True):
+        if following is not None and {link.target, following.target} <= REGROUPING:
+            continue  # of views in a row only the last counts
         if link.target in REORDERING:
             rank = len(axes)
             if link.target is aten.permute.default:
-                order = [int(dim) % rank for dim in link.args[1]]  # type: ignore[union-attr]
+                order = [int(dim) % rank for dim in argument(link, 1)]
             else:
                 order = list(range(rank))
-                first, second = int(link.args[1]) % rank, int(link.args[2]) % rank  # type: ignore[arg-type]
+                first, second = int(argument(link, 1)) % rank, int(argument(link, 2)) % rank
                 order[first], order[second] = order[second], order[first]
             axes = [axes[dim] for dim in order]
         else:
@@ -181,6 +183,8 @@ def _plan(chain: Chain) -> list[tuple[Any, list[int]]]:
 def _own_axes_order(chain: Chain) -> list[int] | None:
     """The permutation of the source's axes that the chain is, if every axis moves as a whole."""
     shape = shape_of(chain.source)
+    if len(shape) > MAX_RANK:
+        return None
     digits = iter(chain.source_order)
     axes: list[list[_Digit]] = []
     for size in shape:

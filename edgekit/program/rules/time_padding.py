@@ -1,6 +1,7 @@
 """Repeat edge frames by naming them, without Pad, Tile or Expand.
 
-    pad_replicate_time(x, a, b)          = cat([x_0] * a + [x] + [x_last] * b, time)
+    pad_replicate(x, a and b frames)     = cat([x_0] * a + [x] + [x_last] * b, time)
+    pad_replicate(x, frames and pixels)  = pad_replicate(pad_replicate(x, frames), pixels)
     cat([repeat(x_0, a), x, ...], time)  = cat([x_0] * a + [x] + ..., time)
 
 where x_0 and x_last are one-frame slices. Core ML pads by replication in the last two axes only
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, shape_of
+from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
@@ -36,17 +37,19 @@ class NameRepeatedFrames(Rule):
     def match(self, node: Node, edit: GraphEditor) -> TimePad | None:
         if node.target is not aten.pad.default or len(shape_of(node)) != 5:
             return None
-        amounts = [int(amount) for amount in node.args[1]]  # type: ignore[union-attr, arg-type]
-        mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
+        amounts = [int(amount) for amount in argument(node, 1)]
+        mode = argument(node, 2, node.kwargs.get("mode", "constant"))
         if mode != "replicate" or len(amounts) < 6:
             return None
-        source = node.args[0]
+        source = argument(node, 0)
         assert isinstance(source, Node)
         return TimePad(source, tuple(amounts[:4]), amounts[4], amounts[5])
 
     def why_not(self, match: TimePad) -> str | None:
-        if any(match.spatial):
-            return f"pads {match.spatial} in space as well, by replication"
+        if min(match.before, match.after) < 0:
+            return "cuts frames off"
+        if not match.before and not match.after:
+            return "pads in space only"
         return None
 
     def replace(self, match: TimePad, edit: GraphEditor) -> Node:
@@ -54,7 +57,10 @@ class NameRepeatedFrames(Rule):
         first_frame = edit.call(aten.slice.Tensor, match.source, TIME, 0, 1)
         last_frame = edit.call(aten.slice.Tensor, match.source, TIME, last, last + 1)
         parts = [first_frame] * match.before + [match.source] + [last_frame] * match.after
-        return edit.call(aten.cat.default, parts, TIME)
+        padded = edit.call(aten.cat.default, parts, TIME)
+        if not any(match.spatial):
+            return padded
+        return edit.call(aten.pad.default, padded, [*match.spatial, 0, 0], "replicate")
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,9 @@ class NameRepeatedSlices(Rule):
     def match(self, node: Node, edit: GraphEditor) -> RepeatedParts | None:
         if node.target is not aten.cat.default:
             return None
-        axis = int(node.args[1]) if len(node.args) > 1 else 0  # type: ignore[arg-type]
+        axis = int(argument(node, 1)) if len(arguments_of(node)) > 1 else 0
         axis %= len(shape_of(node))
-        parts = tuple(_repetition(part, axis) for part in node.args[0])  # type: ignore[union-attr, arg-type]
+        parts = tuple(_repetition(part, axis) for part in argument(node, 0))
         return RepeatedParts(parts, axis) if any(count > 1 for _, count in parts) else None
 
     def replace(self, match: RepeatedParts, edit: GraphEditor) -> Node:
@@ -84,7 +90,7 @@ def _repetition(node: Node, axis: int) -> tuple[Node, int]:
     """The node behind a repeat or expand of a single element along `axis`, and how often."""
     if node.target not in (aten.repeat.default, aten.expand.default):
         return node, 1
-    source = node.args[0]
+    source = argument(node, 0)
     assert isinstance(source, Node)
     before, after = shape_of(source), shape_of(node)
     if len(before) != len(after) or before[axis] != 1:

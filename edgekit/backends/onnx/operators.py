@@ -1,0 +1,43 @@
+"""Which operators torch.onnx can write."""
+
+from __future__ import annotations
+
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from edgekit.backends.onnx.quiet import quiet
+from edgekit.program.program import Program
+
+
+def unsupported_operators(program: Program) -> list[str]:
+    """Operators of `program` that have no ONNX form and do not decompose into any that have."""
+    try:
+        from torch.onnx._internal.exporter._decomp import create_onnx_friendly_decomposition_table
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # not public: without them torch.onnx itself names the operator, later
+        return []
+    with quiet("torch.onnx"):
+        registry = ONNXRegistry.from_torchlib()
+    composite = {
+        node.name: str(node.target)
+        for node in program.exported.graph.nodes
+        if _computes(node) and not registry.is_registered(node.target)
+    }
+    if not composite:
+        return []
+    table = create_onnx_friendly_decomposition_table(
+        {operator for operator in registry.functions if isinstance(operator, OpOverload)}
+    )
+    decomposed = program.exported.run_decompositions(table)
+    lacking = set()
+    for node in decomposed.graph.nodes:
+        if _computes(node) and not registry.is_registered(node.target):
+            origins = [origin.name for origin in node.meta.get("from_node", ())] + [node.name]
+            names = [composite[name] for name in origins if name in composite]
+            lacking.add(names[0] if names else str(node.target))
+    return sorted(lacking)
+
+
+def _computes(node: Node) -> bool:
+    """An operator whose result is used; assertions have none and are left out of files."""
+    return isinstance(node.target, OpOverload) and bool(node.users)

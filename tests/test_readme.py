@@ -1,0 +1,77 @@
+"""Every command of the README runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli.main import run_command
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BUNDLE = "turbo-vaed-mini-coreml-fp16.bundle"
+
+
+def commands() -> list[str]:
+    """Lines of code blocks and table cells that start with `edgekit`."""
+    blocks = re.findall(r"^(?:\$ )?(edgekit [^\n`]+)$", README, flags=re.MULTILINE)
+    cells = re.findall(r"`(edgekit [^`]+)`", README)
+    return list(dict.fromkeys([*blocks, *cells]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with what the README's reader has: a checkpoint, a latent, a factory."""
+    import numpy as np
+    import torch
+
+    folder = tmp_path_factory.mktemp("readme")
+    torch.manual_seed(0)
+    from edgekit.recipe import find_recipe
+    from edgekit.zoo.families import build_network
+
+    torch.save(
+        build_network(find_recipe("turbo-vaed-ltx")).state_dict(), folder / "Turbo-VAED-LTX.pth"
+    )
+    np.save(folder / "z.npy", np.zeros((1, 32, 5, 32, 32), np.float32))
+    package = folder / "mypackage"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text(
+        "import torch\n\n\ndef make_net():\n"
+        "    return torch.nn.Conv2d(3, 4, 3), (torch.zeros(1, 3, 8, 8),)\n"
+    )
+    return folder
+
+
+def test_the_readme_names_every_verb() -> None:
+    verbs = {command.split()[1] for command in commands()}
+    assert verbs == {"list", "info", "export", "run", "verify", "inspect", "doctor"}
+
+
+@pytest.mark.slow
+def test_every_readme_command_succeeds_in_the_readme_s_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for command in commands():
+        words = shlex.split(command.replace("BUNDLE", BUNDLE))[1:]
+        if "turbo-vaed-ltx" in words:  # 512x512x17 takes minutes and 7 GB here
+            words[words.index("512x512")] = "64x64"
+            words[words.index("17")] = "9"
+        assert run_command(words) == 0, command
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert (tmp_path / "net.bundle" / "manifest.json").is_file()
+
+
+def test_every_file_the_readme_links_to_exists() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
