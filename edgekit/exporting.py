@@ -108,7 +108,7 @@ def export_model(
     model: Model,
     target: Target,
     folder: Path,
-    options: ExportOptions,
+    options: ExportOptions = ExportOptions(),
     progress: Progress = silent,
 ) -> tuple[Bundle, Report | None]:
     """Write a bundle; unless told otherwise, prove that its file computes what the model does.

@@ -45,6 +45,8 @@ def run_command(arguments: list[str], *, debug: bool = False) -> int:
     try:
         with nullcontext() if debug else _quiet_libraries():
             result = app(arguments or ["--help"], standalone_mode=False)
+        if result == INTERRUPTED:  # what newer versions of typer make of Ctrl-C
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except EdgekitError as error:
         return _report(str(error), error.exit_code, debug=debug)

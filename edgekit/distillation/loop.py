@@ -122,8 +122,8 @@ def _require_finite(losses: Losses, stage: Stage, step: int) -> None:
 def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     for mean, value in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for copied, value in zip(average.buffers(), model.buffers(), strict=True):
-        copied.copy_(value)
+    for copy_of, buffer in zip(average.buffers(), model.buffers(), strict=True):
+        copy_of.copy_(buffer)
 
 
 def _save(

@@ -68,7 +68,9 @@ class Weights:
         self.folder = folder
         torch.manual_seed(7)
         module = edgekit.load(str(folder / SMALL)).module
-        self.state = {key: torch.randn_like(value) / 8 for key, value in module.state_dict().items()}
+        self.state = {
+            key: torch.randn_like(value) / 8 for key, value in module.state_dict().items()
+        }
         self.first = next(iter(self.state))
 
     def write(self, kind: str) -> Path:
@@ -144,7 +146,9 @@ def test_a_backend_that_writes_wrong_weights_fails_parity(
 
     write = OnnxBackend.write
 
-    def corrupt(self: OnnxBackend, program: object, path: Path, *rest: object, **more: object) -> None:
+    def corrupt(
+        self: OnnxBackend, program: object, path: Path, *rest: object, **more: object
+    ) -> None:
         write(self, program, path, *rest, **more)  # type: ignore[arg-type]
         model = onnx.load(path)
         weight = model.graph.initializer[0]
@@ -194,7 +198,14 @@ def test_two_exports_are_the_same_bytes_and_name_no_machine(
         cwd=elsewhere, env=environment, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     for target, precision in VARIANTS:
-        options = ["--target", target, "--precision", precision, "-o", f"another/{target}{precision}"]
+        options = [
+            "--target",
+            target,
+            "--precision",
+            precision,
+            "-o",
+            f"another/{target}{precision}",
+        ]
         assert edgekit("export", SMALL, *options).code == 0
         here = contents(place / "another" / f"{target}{precision}")
         assert here == contents(elsewhere / f"{target}-{precision}")
@@ -211,10 +222,11 @@ def _traces_of_this_machine() -> list[str]:
     import edgekit as package
 
     source = Path(package.__file__).parent
-    return [
+    traces = [
         str(source), str(source.parent), sys.prefix, str(Path.home()) + "/", "site-packages",
         platform.node(), f"/{getpass.getuser()}/", "/tmp", "partial", time.strftime("%Y-%m-"),
     ]  # fmt: skip
+    return [trace for trace in traces if len(trace) > 3]  # a shorter one stands anywhere by chance
 
 
 START = "from edgekit.cli.main import main; main()"

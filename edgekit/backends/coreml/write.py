@@ -15,6 +15,7 @@ from edgekit.errors import ConversionError, UsageError
 from edgekit.program.program import Program
 
 CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
+MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
 SOURCE = "com.github.apple.coremltools.source"
 
 
@@ -60,6 +61,7 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     _describe(model, program)
     model.save(str(path))
     (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    _order_maps(path / MODEL)
     _fix_identifiers(path)
 
 
@@ -99,6 +101,15 @@ def _describe(model: Any, program: Program) -> None:
         model.input_description[spec.name] = f"{spec.meaning} {spec.axes}".strip()
     for spec in program.outputs:
         model.output_description[spec.name] = f"{spec.meaning} {spec.axes}".strip()
+
+
+def _order_maps(file: Path) -> None:
+    """Write the protobuf again with its maps sorted: by default they follow Python's hash seed."""
+    from coremltools.proto.Model_pb2 import Model
+
+    model = Model()
+    model.ParseFromString(file.read_bytes())
+    file.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _fix_identifiers(package: Path) -> None:

@@ -19,6 +19,8 @@ def describe(path: Path) -> FileFacts:
     except Exception as error:  # protobuf and onnx each raise their own
         reason = (str(error).strip().splitlines() or ["it holds no model"])[0]
         raise UsageError(f"{path} is no ONNX model that can be read: {reason}.") from error
+    if not model.graph.node:
+        raise UsageError(f"{path} is no ONNX model that can be read: it holds no operators.")
     opset = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
     weights: Counter[str] = Counter()
     for tensor in model.graph.initializer:

@@ -12,7 +12,10 @@ from edgekit.program.program import Program
 def unsupported_operators(program: Program) -> list[str]:
     """Operators of `program` that have no ONNX form and do not decompose into any that have."""
     try:
-        from torch.onnx._internal.exporter._decomp import create_onnx_friendly_decomposition_table
+        from torch.onnx._internal.exporter._decomp import (
+            create_onnx_friendly_decomposition_table,
+            get_onnx_implemented_overloads,
+        )
         from torch.onnx._internal.exporter._registration import ONNXRegistry
     except ImportError:  # not public: without them torch.onnx itself names the operator, later
         return []
@@ -25,9 +28,7 @@ def unsupported_operators(program: Program) -> list[str]:
     }
     if not composite:
         return []
-    table = create_onnx_friendly_decomposition_table(
-        {operator for operator in registry.functions if isinstance(operator, OpOverload)}
-    )
+    table = create_onnx_friendly_decomposition_table(set(get_onnx_implemented_overloads(registry)))
     decomposed = program.exported.run_decompositions(table)
     lacking = set()
     for node in decomposed.graph.nodes:

@@ -42,7 +42,11 @@ def simplify(path: Path, inputs: Mapping[str, Array]) -> str:
         if child.returncode != 0 or not candidate.is_file():
             said = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
             return f"onnxsim failed and its graph was dropped: {said}"
-        before, after = (len(onnx.load(str(file)).graph.node) for file in (path, candidate))
+        before = len(onnx.load(str(path)).graph.node)
+        try:
+            after = len(onnx.load(str(candidate)).graph.node)
+        except Exception as error:  # protobuf and onnx each raise their own
+            return f"onnxsim wrote what is no model ({type(error).__name__}); it was dropped"
         if after > before * (1 - WORTH_IT):
             return f"onnxsim would leave {after} of {before} nodes; its graph was dropped"
         reason = _worse(path, candidate, inputs)

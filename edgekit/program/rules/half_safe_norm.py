@@ -86,7 +86,10 @@ def _mean_square_of(root: object) -> RootMeanSquare | None:
     keep = argument(mean, 2, mean.kwargs.get("keepdim", False))
     if not isinstance(square, Node) or not isinstance(eps, float) or not keep:
         return None
-    eps *= added.kwargs.get("alpha", 1)
+    alpha = added.kwargs.get("alpha", 1)
+    if not isinstance(alpha, int | float):
+        return None
+    eps = eps * alpha
     is_square = (square.target is aten.pow.Tensor_Scalar and argument(square, 1) == 2) or (
         square.target is aten.mul.Tensor and argument(square, 0) is argument(square, 1)
     )
