@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from edgekit.distillation.appearance import Appearance, vary
 
 SCENE_CUT = 30.0  # mean absolute difference of neighbouring frames, of 255, that two scenes show
 
@@ -19,8 +22,10 @@ class ClipSampling:
     """Consecutive frames in a clip."""
     size_px: int
     """Side of the square crop."""
-    scales: tuple[float, ...] = (0.5, 0.67, 1.0)
+    scales: tuple[float, ...] = (0.36, 0.5, 0.7, 1.0)
     """A clip is cut from the picture resized by one of these, so that detail of several sizes is seen."""
+    appearance: Appearance | None = None
+    """Random changes of each clip that is cut; None: as filmed."""
 
 
 def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
@@ -41,7 +46,7 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
         # Matroska does not store the number of frames.
         seconds = (container.duration or 0) / av.time_base
         count = stream.frames or int(seconds * float(stream.average_rate or 0))
-        spacing = max(sampling.frames, count // sampling.clips)
+        spacing = max(sampling.frames, math.ceil(count / sampling.clips))
         window: list[av.VideoFrame] = []
         for index, frame in enumerate(container.decode(stream)):
             phase = index % spacing
@@ -50,7 +55,8 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
             if phase == sampling.frames - 1:
                 clip = _crop(window, sampling, rng)
                 if _is_one_scene(clip):
-                    clips.append(clip)
+                    look = sampling.appearance
+                    clips.append(clip if look is None else vary(clip, look, rng))
                 window = []
     if not clips:
         raise ValueError(f"{video.name} has no {sampling.frames} frames in a row of one scene.")

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgekit.distillation.muon import Muon, mixes_channels
+
 Losses = dict[str, Tensor]
 """Weighted loss terms by name; their sum is minimised."""
 
@@ -52,33 +54,36 @@ def train(model: nn.Module, stages: Sequence[Stage], run: Path, options: LoopOpt
     run.mkdir(parents=True, exist_ok=True)
     average = copy.deepcopy(model).requires_grad_(False)
     checkpoint = run / "checkpoint.pt"
-    done_stages, done_steps, optimiser_state = 0, 0, None
+    done_stages, done_steps, optimiser_states = 0, 0, None
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
-        done_stages, done_steps, optimiser_state = saved["stage"], saved["step"], saved["optimiser"]
+        done_stages, done_steps, optimiser_states = (
+            saved["stage"], saved["step"], saved["optimisers"]
+        )  # fmt: skip
 
     for number, stage in enumerate(stages):
         if number < done_stages:
             continue
         parameters = _select_parameters(model, stage.trains)
-        optimiser = torch.optim.AdamW(
-            parameters, lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4
-        )
-        if optimiser_state is not None:
-            optimiser.load_state_dict(optimiser_state)
-            optimiser_state = None
+        optimisers = _optimisers(parameters, stage.learning_rate)
+        if optimiser_states is not None:
+            for optimiser, state in zip(optimisers, optimiser_states, strict=True):
+                optimiser.load_state_dict(state)
+            optimiser_states = None
         for step in range(done_steps, stage.steps):
             started = time.perf_counter()
-            for group in optimiser.param_groups:
-                group["lr"] = stage.learning_rate * _schedule(step, stage)
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = stage.learning_rate * _schedule(step, stage)
             losses = stage.loss(model, _generator(options.seed, number, step))
             _require_finite(losses, stage, step)
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, options.clip_gradient_norm)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             _update_average(average, model, options.ema_decay)
             if step % options.log_every_steps == 0:
                 record: dict[str, object] = {"stage": stage.name, "step": step}
@@ -87,7 +92,7 @@ def train(model: nn.Module, stages: Sequence[Stage], run: Path, options: LoopOpt
                 with (run / "metrics.jsonl").open("a") as log:
                     log.write(json.dumps(record) + "\n")
             if (step + 1) % options.checkpoint_every_steps == 0 or step + 1 == stage.steps:
-                _save(checkpoint, model, average, optimiser, number, step + 1)
+                _save(checkpoint, model, average, optimisers, number, step + 1)
         done_steps = 0
     return average
 
@@ -97,6 +102,18 @@ def _select_parameters(model: nn.Module, names: tuple[str, ...]) -> list[nn.Para
     for name in names:
         model.get_submodule(name).requires_grad_(True)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _optimisers(parameters: Sequence[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the weights that mix channels, AdamW for the rest, at the same learning rate."""
+    dense = [parameter for parameter in parameters if mixes_channels(parameter)]
+    rest = [parameter for parameter in parameters if not mixes_channels(parameter)]
+    optimisers: list[torch.optim.Optimizer] = []
+    if dense:
+        optimisers.append(Muon(dense, rate))
+    if rest:
+        optimisers.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0))
+    return optimisers
 
 
 def _schedule(step: int, stage: Stage) -> float:
@@ -130,7 +147,7 @@ def _save(
     path: Path,
     model: nn.Module,
     average: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     stage: int,
     step: int,
 ) -> None:
@@ -139,7 +156,7 @@ def _save(
     state = {
         "model": model.state_dict(),
         "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "stage": stage,
         "step": step,
     }

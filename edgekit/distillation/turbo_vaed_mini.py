@@ -1,16 +1,19 @@
-"""Distil `turbo-vaed-mini` from TAEF2: each stage on the teacher's features, then all as one.
+"""Distil `turbo-vaed-mini` from TAEF2: two halves on the teacher's features, then the whole.
 
     python -m edgekit.distillation.turbo_vaed_mini --teacher taef2/ --video bbb.mp4 --run run/
 
 The teacher's encoder gives the latents and its decoder gives features to match; the pixel target
 is the video itself, as in Turbo-VAED (arXiv 2508.09136, section 3). No teacher tensor is copied
 into the student: every stage starts from its own initialisation.
+
+The halves do not wait for each other: `--part trunk` and `--part upper` may run at the same time,
+on a core each, before the command without `--part`. The result is the same.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -18,16 +21,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgekit.distillation import taef2
+from edgekit.distillation.appearance import Appearance
 from edgekit.distillation.clips import ClipSampling, cut_clips
 from edgekit.distillation.loop import LoopOptions, Losses, Stage, train
 from edgekit.distillation.losses import pyramid_l1, relative_feature_error
-from edgekit.zoo.layers import fold_frames
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 
 LATENT, QUARTER, HALF = 6, 11, 16
 """Where the teacher's decoder layers at latent, a quarter and half resolution end."""
-WINDOW, MARGIN = 18, 1  # latent cells; the loss leaves out a margin that zero padding reaches
-STRIDE = taef2.LATENT_STRIDE
+SIZE_PX = 160
+"""Side of a training picture, whole to the student: its borders are trained, its statistics are its own."""
+TRUNK = ("student.conv_in", "student.trunk")
+UPPER = ("student.up4", "student.up2", "student.paint8", "student.paint4", "student.paint2",
+         "project4", "project2")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,20 @@ class Clips:
     pixels: Tensor
     latents: Tensor
 
-    def draw(self, clips: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random clips of consecutive frames.
-
-        Returns latents N 32 T h w and frames N·T 3 H W in [0, 1].
-        """
+    def draw(self, clips: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Random clips: their indices, latents N 32 T h w, and frames N·T 3 H W in [0, 1]."""
         chosen = torch.randint(len(self.pixels), (clips,), generator=generator)
-        last_start = self.pixels.shape[1] - frames
-        start = int(torch.randint(last_start + 1, (1,), generator=generator))
-        window = slice(start, start + frames)
-        latents = self.latents[chosen, window].transpose(1, 2).float()
-        return latents, self.pixels[chosen, window].flatten(0, 1).float() / 255
+        frames = self.pixels[chosen].flatten(0, 1).float() / 255
+        return chosen, self.latents[chosen].transpose(1, 2).float(), frames
+
+
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """What the teacher's decoder holds of K single frames at 1/8, 1/4 and 1/2: float16 K 64 h w."""
+
+    latent: Tensor
+    quarter: Tensor
+    half: Tensor
 
 
 @torch.inference_mode()
@@ -61,109 +70,174 @@ def encode_clips(video: Path, sampling: ClipSampling, encoder: nn.Module, seed: 
     return Clips(pixels, torch.stack(latents).contiguous())
 
 
+@torch.inference_mode()
+def teacher_features(pictures: Clips, teacher: nn.Sequential) -> TeacherFeatures:
+    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept: list[list[Tensor]] = [[], [], []]
+    for latents in pictures.latents[:, 0].float().split(16):
+        latent = teacher[:LATENT](latents.contiguous(memory_format=torch.channels_last))
+        quarter = teacher[LATENT:QUARTER](latent)
+        half = teacher[QUARTER:HALF](quarter)
+        for features, kind in zip((latent, quarter, half), kept, strict=True):
+            features = features.half().contiguous(memory_format=torch.contiguous_format)
+            kind.append(features)
+    return TeacherFeatures(*map(torch.cat, kept))
+
+
 class Apprentice(nn.Module):
-    """The student, and a projection of its half-resolution features that is not shipped."""
+    """The student, and projections of its features to the teacher's that are not shipped."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.student = TurboVAEDMini(MiniConfig())
-        self.project = nn.Conv2d(MiniConfig().widths[2], taef2.WIDTH, 1)
+        config = MiniConfig()
+        self.student = TurboVAEDMini(config)
+        self.project4 = nn.Conv2d(config.widths[1], taef2.WIDTH, 1)
+        self.project2 = nn.Conv2d(config.widths[2], taef2.WIDTH, 1)
+        for block in [*self.student.up4, *self.student.up2]:
+            if hasattr(block, "conv2"):  # a deep sum of blocks starts near its first term
+                with torch.no_grad():
+                    block.conv2.weight.mul_(0.1)
         for block in self.student.time:  # so that frames train as if it were absent
             last = block.get_submodule("conv2.pointwise_conv")
-            assert isinstance(last, nn.Conv3d)
             nn.init.zeros_(last.weight)
-            if last.bias is not None:
-                nn.init.zeros_(last.bias)
+            nn.init.zeros_(last.bias)
 
 
 class Lesson:
-    """Draws batches, asks the teacher, and weighs what the student gets wrong."""
+    """Draws batches and weighs what the student gets wrong."""
 
-    def __init__(self, clips: Clips, teacher: nn.Sequential) -> None:
+    def __init__(self, pictures: Clips, clips: Clips, features: TeacherFeatures) -> None:
+        self.pictures = pictures
         self.clips = clips
-        self.to_latent = teacher[:LATENT]
-        self.to_quarter = teacher[LATENT:QUARTER]
-        self.to_half = teacher[QUARTER:HALF]
+        self.features = features
 
-    def apart(self, model: nn.Module, generator: torch.Generator) -> Losses:
-        """Every stage on the teacher's features of the stage before."""
+    def trunk(self, model: nn.Module, generator: torch.Generator) -> Losses:
+        """The part at latent resolution, on the teacher's features there."""
         assert isinstance(model, Apprentice)
-        latents, frames = self.clips.draw(4, 1, generator)
-        with torch.no_grad():
-            features = self.to_latent(fold_frames(latents))
-        trunk = model.student.trunk_features(latents)
-        top, left = self._corner(latents, generator)
-        seen = _window(features[:2], top, left, 1)
-        with torch.no_grad():
-            quarter = self.to_quarter(seen)
-            half = self.to_half(quarter)
-        own_half = model.student.up2(quarter)
-        pictures = model.student.conv_out(model.student.up1(own_half))
-        target = _window(frames[:2], top, left, STRIDE)
+        chosen, latents, _ = self.pictures.draw(8, generator)
+        own = model.student.trunk_features(_channels_last(latents))
         return {
-            "latent_features": relative_feature_error(trunk, features),
-            "quarter_features": _inside(relative_feature_error, model.student.up4(seen), quarter),
-            "half_features": _inside(relative_feature_error, model.project(own_half), half),
-            **picture_losses(pictures, target),
+            "latent_features": relative_feature_error(own, self.features.latent[chosen].float())
         }
+
+    def upper(self, model: nn.Module, generator: torch.Generator) -> Losses:
+        """The part above it, from the teacher's features at latent resolution to pixels."""
+        assert isinstance(model, Apprentice)
+        chosen, _, frames = self.pictures.draw(2, generator)
+        return self._painted(model, self.features.latent[chosen].float(), chosen, frames)
 
     def joined(self, model: nn.Module, generator: torch.Generator) -> Losses:
-        """Every stage on what the student itself computed before; features and pixels."""
+        """Both, the upper part on what the lower one computes."""
         assert isinstance(model, Apprentice)
-        latents, frames = self.clips.draw(2, 1, generator)
-        with torch.no_grad():
-            features = self.to_latent(fold_frames(latents))
-        trunk = model.student.trunk_features(latents)
-        top, left = self._corner(latents, generator)
-        with torch.no_grad():
-            quarter = self.to_quarter(_window(features, top, left, 1))
-        own_quarter = model.student.up4(_window(trunk, top, left, 1))
-        pictures = model.student.conv_out(model.student.up1(model.student.up2(own_quarter)))
-        return {
-            "latent_features": relative_feature_error(trunk, features),
-            "quarter_features": 0.5 * _inside(relative_feature_error, own_quarter, quarter),
-            **picture_losses(pictures, _window(frames, top, left, STRIDE)),
-        }
+        chosen, latents, frames = self.pictures.draw(2, generator)
+        own = model.student.trunk_features(_channels_last(latents))
+        error = relative_feature_error(own, self.features.latent[chosen].float())
+        losses = {"latent_features": 0.3 * error}
+        return losses | self._painted(model, own, chosen, frames)
 
     def in_time(self, model: nn.Module, generator: torch.Generator) -> Losses:
         """Short clips through the whole student, convolutions across time included."""
         assert isinstance(model, Apprentice)
-        latents, frames = self.clips.draw(1, 5, generator)
+        _, latents, frames = self.clips.draw(1, generator)
         features = model.student.across_time(model.student.trunk_features(latents), 1)
-        top, left = self._corner(latents, generator)
-        half = model.student.up2(model.student.up4(_window(features, top, left, 1)))
-        pictures = model.student.conv_out(model.student.up1(half))
-        return picture_losses(pictures, _window(frames, top, left, STRIDE))
+        pictures, _, _ = model.student.paint(_channels_last(features))
+        return picture_losses(pictures, frames)
 
-    def _corner(self, latents: Tensor, generator: torch.Generator) -> tuple[int, int]:
-        free = latents.shape[-1] - WINDOW + 1
-        top, left = torch.randint(free, (2,), generator=generator).tolist()
-        return top, left
-
-
-def _window(x: Tensor, top: int, left: int, cells: int) -> Tensor:
-    """The window of N C H W that starts at a latent cell, at `cells` samples per latent cell."""
-    top, left, size = top * cells, left * cells, WINDOW * cells
-    return x[..., top : top + size, left : left + size]
+    def _painted(self, model: Apprentice, own: Tensor, chosen: Tensor, frames: Tensor) -> Losses:
+        pictures, quarter, half = model.student.paint(_channels_last(own))
+        features = self.features
+        quarter_error = relative_feature_error(
+            model.project4(quarter), features.quarter[chosen].float()
+        )
+        half_error = relative_feature_error(model.project2(half), features.half[chosen].float())
+        losses = {"quarter_features": 0.3 * quarter_error, "half_features": 0.3 * half_error}
+        return losses | picture_losses(pictures, frames)
 
 
-def _inside(loss: object, student: Tensor, teacher: Tensor) -> Tensor:
-    assert callable(loss)
-    edge = MARGIN * student.shape[-1] // WINDOW
-    inner = (..., slice(edge, -edge), slice(edge, -edge))
-    result = loss(student[inner], teacher[inner])
-    assert isinstance(result, Tensor)
-    return result
+def _channels_last(x: Tensor) -> Tensor:
+    """The layout in which convolutions train fastest on a CPU."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def picture_losses(pictures: Tensor, target: Tensor) -> Losses:
-    def squared(x: Tensor, y: Tensor) -> Tensor:
-        return (x - y).square().mean()
+    squared = (pictures - target).square().mean()
+    return {"pyramid_l1": pyramid_l1(pictures, target, levels=4), "squared": 20 * squared}
 
-    return {
-        "pyramid_l1": _inside(pyramid_l1, pictures, target),
-        "squared": 20 * _inside(squared, pictures, target),
+
+@dataclass(frozen=True)
+class StepCounts:
+    trunk: int = 5000
+    upper: int = 2500
+    joined: int = 10_000
+    in_time: int = 600
+
+
+def distil(
+    lesson: Lesson,
+    steps: StepCounts,
+    run: Path,
+    seed: int,
+    *,
+    part: str | None = None,
+    across_time: bool = True,
+) -> TurboVAEDMini | None:
+    """Train in the run folder, going on where an earlier call on it stopped.
+
+    Without `across_time` the last stage leaves the convolutions across time as they start, doing
+    nothing: what they are worth is the difference.
+
+    Returns the student, or None where only the half `part`, "trunk" or "upper", was asked for.
+    """
+    options = LoopOptions(seed=seed, ema_decay=0.998)
+    halves = {
+        "trunk": (TRUNK, Stage("trunk", steps.trunk, lesson.trunk, TRUNK, 4e-3)),
+        "upper": (UPPER, Stage("upper", steps.upper, lesson.upper, UPPER, 3e-3)),
     }
+    model = _apprentice(seed)
+    for half, (names, stage) in halves.items():
+        if part in (None, half):
+            trained = train(_apprentice(seed), [stage], run / half, options)
+            for name in names:
+                model.get_submodule(name).load_state_dict(trained.get_submodule(name).state_dict())
+    if part is not None:
+        return None
+    both = (*TRUNK, *UPPER)
+    joined = Stage("joined", steps.joined, lesson.joined, both, 2e-3)
+    moved = ("student",) if across_time else tuple(n for n in both if n.startswith("student."))
+    in_time = Stage("in-time", steps.in_time, lesson.in_time, moved, 5e-4)
+    model = train(model, [joined], run / "joined", options)
+    last = run / ("in-time" if across_time else "without-time")
+    average = train(model, [in_time], last, options)
+    assert isinstance(average, Apprentice)
+    return average.student
+
+
+def _apprentice(seed: int) -> Apprentice:
+    torch.manual_seed(seed)
+    return Apprentice()
+
+
+def prepare_lesson(
+    teacher: Path, video: Path, pictures: int, clips: int, seed: int, cache: Path
+) -> Lesson:
+    """Pictures, clips and teacher features; made once, then mapped from the file `cache`."""
+    if not cache.exists():
+        encoder = taef2.load(taef2.encoder(), teacher / "taef2_encoder.pth")
+        decoder = taef2.load(taef2.decoder(), teacher / "taef2_decoder.pth")
+        still = ClipSampling(pictures, frames=1, size_px=SIZE_PX, appearance=Appearance())
+        moving = ClipSampling(clips, frames=5, size_px=SIZE_PX, appearance=Appearance())
+        made = encode_clips(video, still, encoder, 2 * seed)
+        parts = (
+            made,
+            encode_clips(video, moving, encoder, 2 * seed + 1),
+            teacher_features(made, decoder),
+        )
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_suffix(".partial")
+        torch.save([vars(part) for part in parts], partial)
+        partial.replace(cache)
+    saved = torch.load(cache, weights_only=True, mmap=True)
+    return Lesson(Clips(**saved[0]), Clips(**saved[1]), TeacherFeatures(**saved[2]))
 
 
 def main() -> None:
@@ -173,39 +247,31 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, required=True, help="run folder; continued if it exists"
     )
-    parser.add_argument("--clips", type=int, default=420)
+    parser.add_argument("--part", choices=("trunk", "upper"), help="train one half only")
+    parser.add_argument("--without-time", action="store_true",
+                        help="no convolutions across time, to see what they are worth")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--apart", type=int, default=1300, help="steps with stages apart")
-    parser.add_argument("--joined", type=int, default=3600, help="steps with stages joined")
-    parser.add_argument("--in-time", type=int, default=200, help="steps on clips")
+    parser.add_argument("--pictures", type=int, default=3000)
+    parser.add_argument("--clips", type=int, default=160)
+    for field in fields(StepCounts):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=field.default, help="steps")
     arguments = parser.parse_args()
-
-    torch.manual_seed(arguments.seed)
-    model = Apprentice()
-    clips = _cached_clips(arguments)
-    lesson = Lesson(clips, taef2.load(taef2.decoder(), arguments.teacher / "taef2_decoder.pth"))
-    frame_parts = tuple(f"student.{part}" for part in ("conv_in", "trunk", "up4", "up2", "up1", "conv_out"))  # fmt: skip
-    stages = [
-        Stage("apart", arguments.apart, lesson.apart, (*frame_parts, "project"), 2e-3),
-        Stage("joined", arguments.joined, lesson.joined, frame_parts, 1e-3),
-        Stage("in-time", arguments.in_time, lesson.in_time, ("student",), 3e-4),
-    ]
-    average = train(model, stages, arguments.run, LoopOptions(seed=arguments.seed, ema_decay=0.998))
-    assert isinstance(average, Apprentice)
-    save_file(average.student.state_dict(), str(arguments.run / "turbo-vaed-mini.safetensors"))
-
-
-def _cached_clips(arguments: argparse.Namespace) -> Clips:
-    cache = arguments.run / "clips.pt"
-    if cache.exists():
-        saved = torch.load(cache, weights_only=True)
-        return Clips(saved["pixels"], saved["latents"])
-    encoder = taef2.load(taef2.encoder(), arguments.teacher / "taef2_encoder.pth")
-    sampling = ClipSampling(arguments.clips, frames=5, size_px=256)
-    clips = encode_clips(arguments.video, sampling, encoder, arguments.seed)
-    arguments.run.mkdir(parents=True, exist_ok=True)
-    torch.save({"pixels": clips.pixels, "latents": clips.latents}, cache)
-    return clips
+    lesson = prepare_lesson(
+        arguments.teacher, arguments.video, arguments.pictures, arguments.clips, arguments.seed,
+        arguments.run / "lesson.pt",
+    )  # fmt: skip
+    steps = StepCounts(
+        **{field.name: getattr(arguments, field.name) for field in fields(StepCounts)}
+    )
+    across_time = not arguments.without_time
+    student = distil(
+        lesson, steps, arguments.run, arguments.seed, part=arguments.part, across_time=across_time
+    )
+    if student is not None:
+        name = "turbo-vaed-mini" if across_time else "without-time"
+        state = {key: value.contiguous() for key, value in student.state_dict().items()}
+        save_file(state, str(arguments.run / f"{name}.safetensors"))
 
 
 if __name__ == "__main__":

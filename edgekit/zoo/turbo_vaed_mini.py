@@ -5,6 +5,10 @@ Depthwise-separable 5×5×5 convolutions work across time where they are cheap, 
 resolution; above it every layer is 2-D with frames in the batch, and upsampling is convolution
 and pixel shuffle, as in Turbo-VAED (arXiv 2508.09136). Group statistics of whole frames are
 needed because this latent leaves global brightness and colour to them (TAEF2, madebyollin/taesd).
+
+No layer runs at full resolution. Each stage paints what it knows of the picture, and the next
+one corrects it, as in a Laplacian pyramid: colours are right early, and edges are all that the
+costly last stage has to learn.
 """
 
 from __future__ import annotations
@@ -21,9 +25,9 @@ from edgekit.zoo.layers import ResidualBlock, SeparableVideoConv, fold_frames, u
 @dataclass(frozen=True)
 class MiniConfig:
     latent_channels: int = 32
-    widths: tuple[int, ...] = (64, 64, 48, 16)
-    """Channels at 1/8, 1/4, 1/2 and full resolution."""
-    blocks: tuple[int, ...] = (3, 2, 2)
+    widths: tuple[int, ...] = (64, 64, 48)
+    """Channels at 1/8, 1/4 and 1/2 resolution."""
+    blocks: tuple[int, ...] = (3, 3, 2)
     """Residual blocks at 1/8, 1/4 and 1/2 resolution."""
     temporal_blocks: int = 2
     norm_eps: float = 1e-3
@@ -35,7 +39,7 @@ def conv(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 class FrameBlock(nn.Module):
-    """relu(x + conv(relu(conv(x)))) on single frames."""
+    """x + conv(relu(conv(x))) on single frames; the sum is left linear, so no channel can die."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,11 +47,11 @@ class FrameBlock(nn.Module):
         self.conv2 = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        return x + self.conv2(F.relu(self.conv1(x)))
 
 
 class FrameStatisticsBlock(nn.Module):
-    """A `FrameBlock` of three convolutions behind a branch normalised over the whole frame."""
+    """Three convolutions with a skip behind a branch normalised over the whole frame."""
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class FrameUpsampler(nn.Module):
         self.conv = conv(channels_in, 4 * channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.pixel_shuffle(self.conv(x), 2))
+        return F.pixel_shuffle(self.conv(x), 2)
 
 
 def frame_stage(channels_in: int, channels_out: int, blocks: int) -> nn.Sequential:
@@ -86,7 +90,7 @@ class TurboVAEDMini(nn.Module):
 
     def __init__(self, config: MiniConfig) -> None:
         super().__init__()
-        w8, w4, w2, w1 = config.widths
+        w8, w4, w2 = config.widths
         n8, n4, n2 = config.blocks
         self.conv_in = conv(config.latent_channels, w8)
         self.trunk = nn.Sequential(*(FrameStatisticsBlock(w8, config.norm_eps) for _ in range(n8)))
@@ -98,8 +102,8 @@ class TurboVAEDMini(nn.Module):
         )
         self.up4 = frame_stage(w8, w4, n4)
         self.up2 = frame_stage(w4, w2, n2)
-        self.up1 = FrameUpsampler(w2, w1)
-        self.conv_out = conv(w1, 3)
+        # A pixel of 3 channels is 12 of half, 48 of a quarter, 192 of an eighth resolution.
+        self.paint8, self.paint4, self.paint2 = conv(w8, 192), conv(w4, 48), conv(w2, 12)
 
     def trunk_features(self, latent: Tensor) -> Tensor:
         """Frame features at latent resolution, N·T C h w, before frames see each other."""
@@ -108,7 +112,16 @@ class TurboVAEDMini(nn.Module):
     def across_time(self, features: Tensor, batch: int) -> Tensor:
         return fold_frames(self.time(unfold_frames(features, batch)))
 
+    def paint(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frame features N C h w to pictures N 3 8h 8w, with the features of both upper stages."""
+        quarter = self.up4(features)
+        half = self.up2(quarter)
+        picture = F.pixel_shuffle(self.paint8(features), 2) + self.paint4(quarter)
+        picture = F.pixel_shuffle(picture, 2) + self.paint2(half)
+        return F.pixel_shuffle(picture, 2), quarter, half
+
     def forward(self, latent: Tensor) -> Tensor:
         batch = latent.shape[0]
-        x = self.across_time(self.trunk_features(latent), batch)
-        return unfold_frames(self.conv_out(self.up1(self.up2(self.up4(x)))), batch)
+        features = self.across_time(self.trunk_features(latent), batch)
+        pictures, _, _ = self.paint(features)
+        return unfold_frames(pictures, batch)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from command_line import Command, leftovers
 from safetensors.torch import save_file
-from small_exports import LATENT, write_recipe
+from small_exports import LATENT
 
 import edgekit
 from edgekit.backends.onnx.load import load
@@ -278,10 +278,3 @@ def test_onnx_and_coreml_bundles_compute_the_same(exported: Path) -> None:
     onnx_video = load(exported / "onnx" / FILES["onnx"]).run(inputs)["video"]
     coreml_video = BACKENDS["coreml"].load(exported / "coreml" / FILES["coreml"]).run(inputs)
     np.testing.assert_allclose(onnx_video, coreml_video["video"], atol=5e-3)
-
-
-def test_half_precision_is_refused_by_no_recipe_of_this_size(edgekit: Command, place: Path) -> None:
-    write_recipe(place, "larger.toml", frames="frames = 3")
-    result = edgekit("export", "larger.toml", "--target", "onnx", "--precision", "fp16", "--no-simplify")  # fmt: skip
-    assert result.code == 0
-    assert "pass" in result.out

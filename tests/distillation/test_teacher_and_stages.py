@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 import torch
 from fetch_assets import shared_or_skip
+from torch import nn
 
 from edgekit.distillation import taef2
-from edgekit.distillation.turbo_vaed_mini import Apprentice, Clips, Lesson
+from edgekit.distillation.turbo_vaed_mini import (
+    HALF,
+    LATENT,
+    QUARTER,
+    TRUNK,
+    UPPER,
+    Apprentice,
+    Clips,
+    Lesson,
+    StepCounts,
+    distil,
+    teacher_features,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "taef2.npz"
 
@@ -24,33 +37,52 @@ def test_the_teacher_equals_the_official_encoder_and_decoder() -> None:
     torch.testing.assert_close(picture, golden["reconstruction"], rtol=0, atol=1e-4)
 
 
-@pytest.fixture
-def clips() -> Clips:
+def clips(count: int, frames: int) -> Clips:
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (3, 5, 3, 160, 160), generator=generator, dtype=torch.uint8)
-    return Clips(pixels, torch.randn(3, 5, 32, 20, 20, generator=generator).half())
+    size = (count, frames, 3, 64, 64)
+    pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)
+    return Clips(pixels, torch.randn(count, frames, 32, 8, 8, generator=generator).half())
 
 
-def test_drawn_latents_and_frames_belong_together(clips: Clips) -> None:
+@pytest.fixture
+def teacher() -> nn.Sequential:
+    torch.manual_seed(1)
+    return taef2.decoder().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def lesson(teacher: nn.Sequential) -> Lesson:
+    pictures = clips(6, 1)
+    return Lesson(pictures, clips(3, 5), teacher_features(pictures, teacher))
+
+
+def test_drawn_latents_and_frames_belong_together() -> None:
+    source = clips(3, 2)
     for seed in range(5):
-        latents, frames = clips.draw(2, 3, torch.Generator().manual_seed(seed))
-        assert latents.shape == (2, 32, 3, 20, 20)
-        assert frames.shape == (6, 3, 160, 160)
-        found = [
-            (clip, start)
-            for clip in range(3)
-            for start in range(3)
-            if torch.equal(clips.latents[clip, start : start + 3].float(), latents[0].movedim(1, 0))
-        ]
-        ((clip, start),) = found
-        expected = clips.pixels[clip, start : start + 3].float() / 255
-        torch.testing.assert_close(frames[:3], expected)
+        chosen, latents, frames = source.draw(2, torch.Generator().manual_seed(seed))
+        assert latents.shape == (2, 32, 2, 8, 8)
+        for place, clip in enumerate(chosen.tolist()):
+            torch.testing.assert_close(latents[place].transpose(0, 1), source.latents[clip].float())
+            own = frames.unflatten(0, (2, 2))[place]
+            torch.testing.assert_close(own, source.pixels[clip].float() / 255)
 
 
-def test_the_same_generator_draws_the_same_clips(clips: Clips) -> None:
-    first, again = (clips.draw(2, 2, torch.Generator().manual_seed(7)) for _ in range(2))
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
+def test_the_same_generator_draws_the_same_clips() -> None:
+    source = clips(3, 2)
+    first, again = (source.draw(2, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert all(map(torch.equal, first, again))
+
+
+def test_features_of_the_teacher_continue_to_its_own_pictures(teacher: nn.Sequential) -> None:
+    pictures = clips(3, 1)
+    features = teacher_features(pictures, teacher)
+    expected = teacher(pictures.latents[:, 0].float())
+    for kept, done in (
+        (features.latent, LATENT),
+        (features.quarter, QUARTER),
+        (features.half, HALF),
+    ):
+        torch.testing.assert_close(teacher[done:](kept.float()), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_convolutions_across_time_start_as_identity() -> None:
@@ -60,16 +92,31 @@ def test_convolutions_across_time_start_as_identity() -> None:
     torch.testing.assert_close(student.across_time(features, batch=2), features)
 
 
-@pytest.mark.parametrize("stage", ["apart", "joined", "in_time"])
-def test_every_stage_has_finite_terms_and_reaches_the_whole_decoder(
-    clips: Clips, stage: str
+@pytest.mark.parametrize(
+    ("stage", "trains"),
+    [("trunk", TRUNK), ("upper", UPPER), ("joined", (*TRUNK, *UPPER)), ("in_time", ("student",))],
+)
+def test_every_stage_reaches_what_it_trains(
+    lesson: Lesson, stage: str, trains: tuple[str, ...]
 ) -> None:
     torch.manual_seed(0)
     model = Apprentice()
-    lesson = Lesson(clips, taef2.decoder().eval().requires_grad_(False))
     losses = getattr(lesson, stage)(model, torch.Generator().manual_seed(0))
     assert all(torch.isfinite(term) for term in losses.values())
     sum(losses.values()).backward()
-    for part in ("conv_in", "trunk", "up4", "up2", "up1", "conv_out"):
-        gradients = [value.grad for value in model.student.get_submodule(part).parameters()]
+    for part in trains:
+        gradients = [value.grad for value in model.get_submodule(part).parameters()]
         assert all(gradient is not None for gradient in gradients), part
+
+
+def test_halves_trained_alone_are_the_halves_of_the_whole(tmp_path: Path, lesson: Lesson) -> None:
+    """Two processes may train them at once; one that trains both in turn ends with the same bits."""
+    steps = StepCounts(trunk=2, upper=2, joined=1, in_time=1)
+    for half in ("upper", "trunk"):
+        distil(lesson, steps, tmp_path / "apart", seed=0, part=half)
+    apart = distil(lesson, steps, tmp_path / "apart", seed=0)
+    at_once = distil(lesson, steps, tmp_path / "at-once", seed=0)
+    assert apart is not None
+    assert at_once is not None
+    for name, value in apart.state_dict().items():
+        assert torch.equal(value, at_once.state_dict()[name]), name

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 
-SMALL = MiniConfig(latent_channels=8, widths=(16, 16, 8, 4), blocks=(1, 1, 1))
+SMALL = MiniConfig(latent_channels=8, widths=(16, 16, 8), blocks=(1, 1, 1))
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_frames_see_their_neighbours_within_the_reach_of_the_time_blocks(
 
 def test_without_time_blocks_every_frame_stands_alone() -> None:
     torch.manual_seed(0)
-    config = MiniConfig(8, (16, 16, 8, 4), (1, 1, 1), temporal_blocks=0)
+    config = MiniConfig(8, (16, 16, 8), (1, 1, 1), temporal_blocks=0)
     network = TurboVAEDMini(config).eval().requires_grad_(False)
     latents = torch.randn(1, 8, 3, 3, 2)
     frames = [network(latents[:, :, index : index + 1]) for index in range(3)]
@@ -48,3 +50,27 @@ def test_the_published_size_stays_below_a_million_and_a_half() -> None:
     with torch.device("meta"):
         network = TurboVAEDMini(MiniConfig())
     assert sum(parameter.numel() for parameter in network.parameters()) <= 1_500_000
+
+
+def test_a_picture_is_the_sum_of_what_each_stage_paints(network: TurboVAEDMini) -> None:
+    features = torch.randn(2, 16, 3, 2)
+    picture, quarter, half = network.paint(features)
+    expected = sum(
+        F.pixel_shuffle(_in_one_shuffle(painted), factor)
+        for painted, factor in (
+            (network.paint8(features), 8),
+            (network.paint4(quarter), 4),
+            (network.paint2(half), 2),
+        )
+    )
+    torch.testing.assert_close(picture, expected)
+
+
+def _in_one_shuffle(channels: Tensor) -> Tensor:
+    """Channels 3·4^k for k shuffles by 2, reordered for one shuffle by 2^k."""
+    n, c, h, w = channels.shape
+    levels = {12: 1, 48: 2, 192: 3}[c]
+    digits = channels.view(n, 3, *(2, 2) * levels, h, w)
+    rows = [2 + 2 * level for level in range(levels)]
+    columns = [row + 1 for row in rows]
+    return digits.permute(0, 1, *rows, *columns, -2, -1).reshape(n, c, h, w)

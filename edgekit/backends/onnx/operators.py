@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from torch._ops import OpOverload
 from torch.fx import Node
 
@@ -16,11 +19,10 @@ def unsupported_operators(program: Program) -> list[str]:
             create_onnx_friendly_decomposition_table,
             get_onnx_implemented_overloads,
         )
-        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        registry = _registry()
     except ImportError:  # not public: without them torch.onnx itself names the operator, later
         return []
-    with quiet("torch.onnx"):
-        registry = ONNXRegistry.from_torchlib()
     composite = {
         node.name: str(node.target)
         for node in program.exported.graph.nodes
@@ -37,6 +39,15 @@ def unsupported_operators(program: Program) -> list[str]:
             names = [composite[name] for name in origins if name in composite]
             lacking.add(names[0] if names else str(node.target))
     return sorted(lacking)
+
+
+@cache
+def _registry() -> Any:
+    """Filled once: it takes a second."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with quiet("torch.onnx"):
+        return ONNXRegistry.from_torchlib()
 
 
 def _computes(node: Node) -> bool:
