@@ -31,7 +31,7 @@ class Appearance:
 
 def vary(pictures: Pictures, appearance: Appearance, rng: np.random.Generator) -> Pictures:
     """The same random change on all frames, T 3 H W; only noise differs from frame to frame."""
-    x = pictures.astype(np.float32) / 255
+    x: npt.NDArray[np.float32] = pictures.astype(np.float32) / np.float32(255)
     if rng.random() < appearance.mirrored:
         x = x[..., ::-1]
     if rng.random() < appearance.channels_permuted:
@@ -39,11 +39,11 @@ def vary(pictures: Pictures, appearance: Appearance, rng: np.random.Generator) -
     if rng.random() < appearance.inverted:
         x = 1 - x
     if rng.random() < appearance.toned:
-        x = x ** (2.0 ** rng.uniform(-1, 1))
+        x = x ** np.float32(2.0 ** rng.uniform(-1, 1))
         middle = x.mean()
-        x = middle + (x - middle) * rng.uniform(0.5, 1.5)
+        x = middle + (x - middle) * np.float32(rng.uniform(0.5, 1.5))
     if rng.random() < appearance.sharpened:
-        x = x + rng.uniform(0, 1) * (x - _box_blur(x))
+        x = x + np.float32(rng.uniform(0, 1)) * (x - _box_blur(x))
     if rng.random() < appearance.noisy:
         x = x + rng.normal(0, rng.uniform(0, appearance.noise_max), x.shape).astype(np.float32)
     return (x.clip(0, 1) * 255).round().astype(np.uint8)

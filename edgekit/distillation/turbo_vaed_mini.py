@@ -99,8 +99,8 @@ class Apprentice(nn.Module):
                     block.conv2.weight.mul_(0.1)
         for block in self.student.time:  # so that frames train as if it were absent
             last = block.get_submodule("conv2.pointwise_conv")
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
 
 
 class Lesson:
@@ -205,9 +205,9 @@ def distil(
     joined = Stage("joined", steps.joined, lesson.joined, both, 2e-3)
     moved = ("student",) if across_time else tuple(n for n in both if n.startswith("student."))
     in_time = Stage("in-time", steps.in_time, lesson.in_time, moved, 5e-4)
-    model = train(model, [joined], run / "joined", options)
+    frames = train(model, [joined], run / "joined", options)
     last = run / ("in-time" if across_time else "without-time")
-    average = train(model, [in_time], last, options)
+    average = train(frames, [in_time], last, options)
     assert isinstance(average, Apprentice)
     return average.student
 

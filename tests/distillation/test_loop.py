@@ -117,7 +117,7 @@ def test_metrics_are_json_lines_with_every_term(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    train(network(), [Stage("long", 150, stages()[1].loss, (), 2e-2, 5)], tmp_path, OPTIONS)
+    train(network(), [Stage("long", 150, stages()[1].loss, (), 0.1, 5)], tmp_path, OPTIONS)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     first, last = json.loads(lines[0]), json.loads(lines[-1])
     assert last["error"] < 0.3 * first["error"]

@@ -71,6 +71,6 @@ def _in_one_shuffle(channels: Tensor) -> Tensor:
     n, c, h, w = channels.shape
     levels = {12: 1, 48: 2, 192: 3}[c]
     digits = channels.view(n, 3, *(2, 2) * levels, h, w)
-    rows = [2 + 2 * level for level in range(levels)]
+    rows = [2 + 2 * level for level in reversed(range(levels))]  # the first shuffle is the coarsest
     columns = [row + 1 for row in rows]
     return digits.permute(0, 1, *rows, *columns, -2, -1).reshape(n, c, h, w)
