@@ -16,7 +16,7 @@ parameters = 7587
 
 [architecture]
 latent_channels = 4
-widths = [8, 8, 8, 8]
+widths = [8, 8, 8]
 blocks = [1, 1, 1]
 temporal_blocks = 1
 
