@@ -12,7 +12,7 @@ name = "small-mini"
 family = "turbo-vaed-mini"
 summary = "A small decoder for tests"
 source = "tests"
-parameters = 7587
+parameters = 30228
 
 [architecture]
 latent_channels = 4
