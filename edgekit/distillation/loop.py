@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.distillation.muon import Muon, mixes_channels
+from edgekit.errors import UsageError
 
 Losses = dict[str, Tensor]
 """Weighted loss terms by name; their sum is minimised."""
@@ -31,12 +32,13 @@ class Stage:
     """Names of the submodules whose parameters move; the others are frozen. Empty: all."""
     learning_rate: float
     warmup_steps: int = 100
+    ema_decay: float = 0.998
+    """Of the average of weights: a short stage needs a fast one, or it mostly returns where it began."""
 
 
 @dataclass(frozen=True)
 class LoopOptions:
     seed: int = 0
-    ema_decay: float = 0.999
     clip_gradient_norm: float = 1.0
     checkpoint_every_steps: int = 200
     log_every_steps: int = 20
@@ -49,19 +51,27 @@ def train(model: nn.Module, stages: Sequence[Stage], run: Path, options: LoopOpt
     after the last checkpoint and ends with the same weights as a run that was never stopped.
 
     Raises:
+        UsageError: the folder holds a run with another seed or other stages.
         FloatingPointError: a loss term is not finite; the message names stage, step and term.
     """
     run.mkdir(parents=True, exist_ok=True)
     average = copy.deepcopy(model).requires_grad_(False)
-    checkpoint = run / "checkpoint.pt"
+    checkpoint, metrics = run / "checkpoint.pt", run / "metrics.jsonl"
+    settings = _settings(stages, options)
     done_stages, done_steps, optimiser_states = 0, 0, None
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
+        if saved["settings"] != settings:
+            raise UsageError(
+                f"{run} holds a run of {saved['settings']}, and {settings} was asked for; "
+                "give another folder, or the settings it was begun with."
+            )
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         done_stages, done_steps, optimiser_states = (
             saved["stage"], saved["step"], saved["optimisers"]
         )  # fmt: skip
+        _forget_after(metrics, [stage.name for stage in stages[:done_stages]], done_steps)
 
     for number, stage in enumerate(stages):
         if number < done_stages:
@@ -84,15 +94,23 @@ def train(model: nn.Module, stages: Sequence[Stage], run: Path, options: LoopOpt
             torch.nn.utils.clip_grad_norm_(parameters, options.clip_gradient_norm)
             for optimiser in optimisers:
                 optimiser.step()
-            _update_average(average, model, options.ema_decay)
+            _update_average(average, model, stage.ema_decay)
             if step % options.log_every_steps == 0:
                 record: dict[str, object] = {"stage": stage.name, "step": step}
                 record |= {name: round(term.item(), 6) for name, term in losses.items()}
                 record["seconds"] = round(time.perf_counter() - started, 3)
-                with (run / "metrics.jsonl").open("a") as log:
+                with metrics.open("a") as log:
                     log.write(json.dumps(record) + "\n")
             if (step + 1) % options.checkpoint_every_steps == 0 or step + 1 == stage.steps:
-                _save(checkpoint, model, average, optimisers, number, step + 1)
+                state = {
+                    "settings": settings,
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+                    "stage": number,
+                    "step": step + 1,
+                }
+                _save(checkpoint, state)
         done_steps = 0
     return average
 
@@ -143,22 +161,26 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
         copy_of.copy_(buffer)
 
 
-def _save(
-    path: Path,
-    model: nn.Module,
-    average: nn.Module,
-    optimisers: Sequence[torch.optim.Optimizer],
-    stage: int,
-    step: int,
-) -> None:
+def _save(path: Path, state: dict[str, object]) -> None:
     """Write beside, then rename, so that a kill leaves the previous checkpoint whole."""
     partial = path.with_suffix(".partial")
-    state = {
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-        "stage": stage,
-        "step": step,
-    }
     torch.save(state, partial)
     partial.replace(path)
+
+
+def _settings(stages: Sequence[Stage], options: LoopOptions) -> str:
+    """What must be the same for a run to be continued."""
+    each = (
+        f"{s.name}: {s.steps} steps at {s.learning_rate:g} on {' '.join(s.trains) or 'all'}"
+        for s in stages
+    )
+    return f"seed {options.seed}, {'; '.join(each)}"
+
+
+def _forget_after(metrics: Path, stages_done: Sequence[str], step: int) -> None:
+    """Drop what was logged after the last checkpoint: it will be logged again."""
+    if not metrics.exists():
+        return
+    records = map(json.loads, metrics.read_text().splitlines())
+    kept = [r for r in records if r["stage"] in stages_done or r["step"] < step]
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))

@@ -13,6 +13,7 @@ on a core each, before the command without `--part`. The result is the same.
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from edgekit.distillation.appearance import Appearance
 from edgekit.distillation.clips import ClipSampling, cut_clips
 from edgekit.distillation.loop import LoopOptions, Losses, Stage, train
 from edgekit.distillation.losses import pyramid_l1, relative_feature_error
+from edgekit.errors import UsageError
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 
 LATENT, QUARTER, HALF = 6, 11, 16
@@ -168,27 +170,21 @@ def picture_losses(pictures: Tensor, target: Tensor) -> Losses:
 class StepCounts:
     trunk: int = 5000
     upper: int = 2500
-    joined: int = 10_000
-    in_time: int = 600
+    joined: int = 9000
+    in_time: int = 400
 
 
 def distil(
-    lesson: Lesson,
-    steps: StepCounts,
-    run: Path,
-    seed: int,
-    *,
-    part: str | None = None,
-    across_time: bool = True,
+    lesson: Lesson, steps: StepCounts, run: Path, seed: int, part: str | None = None
 ) -> TurboVAEDMini | None:
     """Train in the run folder, going on where an earlier call on it stopped.
 
-    Without `across_time` the last stage leaves the convolutions across time as they start, doing
-    nothing: what they are worth is the difference.
+    `without-time.safetensors` there is the student before its convolutions across time moved: what
+    they are worth is the difference.
 
     Returns the student, or None where only the half `part`, "trunk" or "upper", was asked for.
     """
-    options = LoopOptions(seed=seed, ema_decay=0.998)
+    options = LoopOptions(seed=seed)
     halves = {
         "trunk": (TRUNK, Stage("trunk", steps.trunk, lesson.trunk, TRUNK, 4e-3)),
         "upper": (UPPER, Stage("upper", steps.upper, lesson.upper, UPPER, 3e-3)),
@@ -201,15 +197,21 @@ def distil(
                 model.get_submodule(name).load_state_dict(trained.get_submodule(name).state_dict())
     if part is not None:
         return None
-    both = (*TRUNK, *UPPER)
-    joined = Stage("joined", steps.joined, lesson.joined, both, 2e-3)
-    moved = ("student",) if across_time else tuple(n for n in both if n.startswith("student."))
-    in_time = Stage("in-time", steps.in_time, lesson.in_time, moved, 5e-4)
+    joined = Stage("joined", steps.joined, lesson.joined, (*TRUNK, *UPPER), 2e-3)
     frames = train(model, [joined], run / "joined", options)
-    last = run / ("in-time" if across_time else "without-time")
-    average = train(frames, [in_time], last, options)
+    assert isinstance(frames, Apprentice)
+    save_student(frames.student, run / "without-time.safetensors")
+    # Alone: clips are few and alike, and what single frames taught the rest would fade.
+    in_time = Stage(
+        "in-time", steps.in_time, lesson.in_time, ("student.time",), 1e-3, ema_decay=0.98
+    )
+    average = train(frames, [in_time], run / "in-time", options)
     assert isinstance(average, Apprentice)
     return average.student
+
+
+def save_student(student: TurboVAEDMini, path: Path) -> None:
+    save_file({key: value.contiguous() for key, value in student.state_dict().items()}, str(path))
 
 
 def _apprentice(seed: int) -> Apprentice:
@@ -217,27 +219,48 @@ def _apprentice(seed: int) -> Apprentice:
     return Apprentice()
 
 
-def prepare_lesson(
-    teacher: Path, video: Path, pictures: int, clips: int, seed: int, cache: Path
-) -> Lesson:
-    """Pictures, clips and teacher features; made once, then mapped from the file `cache`."""
+@dataclass(frozen=True)
+class LessonOptions:
+    pictures: int = 3000
+    clips: int = 160
+    seed: int = 0
+
+
+def prepare_lesson(teacher: Path, video: Path, options: LessonOptions, cache: Path) -> Lesson:
+    """Pictures, clips and teacher features; made once, then mapped from the file `cache`.
+
+    Raises UsageError if `cache` was made with other options or from a video of another name.
+    """
+    made_from = f"{video.name}, {options}"
     if not cache.exists():
-        encoder = taef2.load(taef2.encoder(), teacher / "taef2_encoder.pth")
-        decoder = taef2.load(taef2.decoder(), teacher / "taef2_decoder.pth")
-        still = ClipSampling(pictures, frames=1, size_px=SIZE_PX, appearance=Appearance())
-        moving = ClipSampling(clips, frames=5, size_px=SIZE_PX, appearance=Appearance())
-        made = encode_clips(video, still, encoder, 2 * seed)
+        encoder = taef2.load(taef2.encoder(), _existing(teacher / "taef2_encoder.pth"))
+        decoder = taef2.load(taef2.decoder(), _existing(teacher / "taef2_decoder.pth"))
+        still = ClipSampling(options.pictures, frames=1, size_px=SIZE_PX, appearance=Appearance())
+        moving = ClipSampling(options.clips, frames=5, size_px=SIZE_PX, appearance=Appearance())
+        made = encode_clips(_existing(video), still, encoder, 2 * options.seed)
         parts = (
             made,
-            encode_clips(video, moving, encoder, 2 * seed + 1),
+            encode_clips(video, moving, encoder, 2 * options.seed + 1),
             teacher_features(made, decoder),
         )
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(".partial")
-        torch.save([vars(part) for part in parts], partial)
+        torch.save({"made_from": made_from, "parts": [vars(part) for part in parts]}, partial)
         partial.replace(cache)
     saved = torch.load(cache, weights_only=True, mmap=True)
-    return Lesson(Clips(**saved[0]), Clips(**saved[1]), TeacherFeatures(**saved[2]))
+    if saved["made_from"] != made_from:
+        raise UsageError(
+            f"{cache} was made from {saved['made_from']}, and {made_from} was asked for; "
+            "give another run folder."
+        )
+    pictures, clips, features = saved["parts"]
+    return Lesson(Clips(**pictures), Clips(**clips), TeacherFeatures(**features))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    return path
 
 
 def main() -> None:
@@ -248,30 +271,22 @@ def main() -> None:
         "--run", type=Path, required=True, help="run folder; continued if it exists"
     )
     parser.add_argument("--part", choices=("trunk", "upper"), help="train one half only")
-    parser.add_argument("--without-time", action="store_true",
-                        help="no convolutions across time, to see what they are worth")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=3000)
-    parser.add_argument("--clips", type=int, default=160)
-    for field in fields(StepCounts):
+    for field in (*fields(LessonOptions), *fields(StepCounts)):
         option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(option, type=int, default=field.default, help="steps")
+        parser.add_argument(
+            option, type=int, default=field.default, help=f"default {field.default}"
+        )
     arguments = parser.parse_args()
-    lesson = prepare_lesson(
-        arguments.teacher, arguments.video, arguments.pictures, arguments.clips, arguments.seed,
-        arguments.run / "lesson.pt",
-    )  # fmt: skip
-    steps = StepCounts(
-        **{field.name: getattr(arguments, field.name) for field in fields(StepCounts)}
-    )
-    across_time = not arguments.without_time
-    student = distil(
-        lesson, steps, arguments.run, arguments.seed, part=arguments.part, across_time=across_time
-    )
+    run = arguments.run
+    try:
+        options = LessonOptions(arguments.pictures, arguments.clips, arguments.seed)
+        lesson = prepare_lesson(arguments.teacher, arguments.video, options, run / "lesson.pt")
+        steps = StepCounts(arguments.trunk, arguments.upper, arguments.joined, arguments.in_time)
+        student = distil(lesson, steps, run, options.seed, arguments.part)
+    except UsageError as error:
+        sys.exit(f"edgekit: {error}")
     if student is not None:
-        name = "turbo-vaed-mini" if across_time else "without-time"
-        state = {key: value.contiguous() for key, value in student.state_dict().items()}
-        save_file(state, str(arguments.run / f"{name}.safetensors"))
+        save_student(student, run / "turbo-vaed-mini.safetensors")
 
 
 if __name__ == "__main__":

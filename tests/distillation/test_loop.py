@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgekit.distillation.loop import LoopOptions, Losses, Stage, train
+from edgekit.errors import UsageError
 
-OPTIONS = LoopOptions(checkpoint_every_steps=4, log_every_steps=2, ema_decay=0.9)
+OPTIONS = LoopOptions(checkpoint_every_steps=4, log_every_steps=2)
 
 
 class KilledError(Exception):
@@ -62,6 +65,59 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     assert all(map(torch.equal, weights(average), weights(expected)))
 
 
+def test_a_stopped_run_logs_every_step_once(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        train(network(), stages(("second", 7)), tmp_path, OPTIONS)
+    train(network(), stages(), tmp_path, OPTIONS)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(record["stage"], record["step"]) for record in records] == [
+        *(("first", step) for step in (0, 2, 4, 6)),
+        *(("second", step) for step in (0, 2, 4, 6, 8)),
+    ]
+
+
+def test_a_run_is_not_continued_with_other_settings(tmp_path: Path) -> None:
+    train(network(), stages(), tmp_path, OPTIONS)
+    with pytest.raises(UsageError, match=r"seed 0, .*, and seed 1, .* was asked for"):
+        train(network(), stages(), tmp_path, replace(OPTIONS, seed=1))
+    shorter = [replace(stages()[0], steps=3), stages()[1]]
+    with pytest.raises(UsageError, match="first: 3 steps"):
+        train(network(), shorter, tmp_path, OPTIONS)
+
+
+def test_the_rate_warms_up_and_falls_to_nothing(tmp_path: Path) -> None:
+    """AdamW moves a bias with a steady gradient by the rate, step by step."""
+    model = nn.Module()
+    model.bias = nn.Parameter(torch.zeros(1))
+    seen: list[float] = []
+
+    def loss(model: nn.Module, generator: torch.Generator) -> Losses:
+        seen.append(model.bias.item())
+        return {"steady": -0.5 * model.bias.sum()}
+
+    steps, warmup = 20, 4
+    train(model, [Stage("only", steps, loss, (), 1e-2, warmup)], tmp_path, OPTIONS)
+    moved = np.diff([*seen, model.bias.item()])
+    expected = [
+        1e-2 * min(1, (k + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * k / steps))
+        for k in range(steps)
+    ]
+    np.testing.assert_allclose(moved, expected, rtol=1e-3)
+
+
+def test_gradients_longer_than_one_are_cut_to_one(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def loss(model: nn.Module, generator: torch.Generator) -> Losses:
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if gradients:
+            seen.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        return {"steep": 1e3 * model(torch.ones(1, 3)).square().sum()}
+
+    train(network(), [Stage("only", 4, loss, (), 1e-3)], tmp_path, OPTIONS)
+    np.testing.assert_allclose(seen, 1, rtol=1e-4)
+
+
 def test_a_finished_run_called_again_changes_nothing(tmp_path: Path) -> None:
     first = train(network(), stages(), tmp_path, OPTIONS)
     again = train(network(), stages(kill=("second", 1)), tmp_path, OPTIONS)
@@ -88,7 +144,7 @@ def test_the_average_is_the_exponential_mean_of_the_weights(tmp_path: Path) -> N
         seen.append(model[0].weight.detach().clone())
         return {"error": model(torch.ones(1, 3)).square().sum()}
 
-    average = train(model, [Stage("only", 5, loss, (), 1e-2)], tmp_path, OPTIONS)
+    average = train(model, [Stage("only", 5, loss, (), 1e-2, ema_decay=0.9)], tmp_path, OPTIONS)
     expected = seen[0]
     for value in [*seen[1:], model[0].weight.detach()]:
         expected = 0.9 * expected + 0.1 * value

@@ -18,10 +18,13 @@ from edgekit.distillation.turbo_vaed_mini import (
     Apprentice,
     Clips,
     Lesson,
+    LessonOptions,
     StepCounts,
     distil,
+    prepare_lesson,
     teacher_features,
 )
+from edgekit.errors import UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "taef2.npz"
 
@@ -94,7 +97,12 @@ def test_convolutions_across_time_start_as_identity() -> None:
 
 @pytest.mark.parametrize(
     ("stage", "trains"),
-    [("trunk", TRUNK), ("upper", UPPER), ("joined", (*TRUNK, *UPPER)), ("in_time", ("student",))],
+    [
+        ("trunk", TRUNK),
+        ("upper", UPPER),
+        ("joined", (*TRUNK, *UPPER)),
+        ("in_time", ("student.time",)),
+    ],
 )
 def test_every_stage_reaches_what_it_trains(
     lesson: Lesson, stage: str, trains: tuple[str, ...]
@@ -120,3 +128,28 @@ def test_halves_trained_alone_are_the_halves_of_the_whole(tmp_path: Path, lesson
     assert at_once is not None
     for name, value in apart.state_dict().items():
         assert torch.equal(value, at_once.state_dict()[name]), name
+
+
+def test_the_whole_begins_with_both_trained_halves(tmp_path: Path, lesson: Lesson) -> None:
+    steps = StepCounts(trunk=3, upper=3, joined=0, in_time=0)
+    student = distil(lesson, steps, tmp_path, seed=0)
+    assert student is not None
+    for half, parts in (("trunk", TRUNK), ("upper", UPPER)):
+        saved = torch.load(tmp_path / half / "checkpoint.pt", weights_only=True)["average"]
+        names = [n for n in saved if n.startswith(parts) and n.startswith("student.")]
+        assert names
+        for name in names:
+            own = student.state_dict()[name.removeprefix("student.")]
+            assert torch.equal(own, saved[name]), name
+
+
+def test_a_lesson_is_not_taken_for_one_of_other_options(tmp_path: Path) -> None:
+    cache = tmp_path / "lesson.pt"
+    torch.save({"made_from": f"bbb.mp4, {LessonOptions(seed=1)}", "parts": []}, cache)
+    with pytest.raises(UsageError, match=r"seed=1.* and .*seed=0.* was asked for"):
+        prepare_lesson(tmp_path, Path("bbb.mp4"), LessonOptions(), cache)
+
+
+def test_a_missing_teacher_or_video_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"taef2_encoder\.pth"):
+        prepare_lesson(tmp_path, Path("bbb.mp4"), LessonOptions(), tmp_path / "lesson.pt")
