@@ -31,8 +31,11 @@ def main() -> None:
         started = time.perf_counter()
         done = subprocess.run(command, check=False)
         seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"exit {done.returncode}, {seconds:.1f} s, peak resident memory {peak:.2f} GiB")
+    if done.returncode:
+        sys.exit(done.returncode)
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit_bytes / 2**30
+    print(f"{seconds:.1f} s, peak resident memory {peak:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -88,16 +88,18 @@ def run_named(
 ) -> dict[str, Array]:
     """Outputs by name for inputs by name.
 
-    `pipeline_latent` stands for `latent` as a diffusion pipeline holds it; `statistics` replaces
-    the recipe's scaling. Raises UsageError.
+    `pipeline_latent` stands for `latent` as a diffusion pipeline holds it; `statistics` are
+    those that its recipe lacks. Raises UsageError.
     """
     given = {name: np.asarray(value) for name, value in inputs.items()}
     if PIPELINE_INPUT in given:
         if "latent" in given:
             raise UsageError(f"Give 'latent' or '{PIPELINE_INPUT}', not both: one is the other.")
-        scaling = statistics or bundle.scaling
+        scaling = bundle.scaling
         if scaling is None:
             raise UsageError(f"{bundle.path.name} has no latent, so no '{PIPELINE_INPUT}' either.")
+        if statistics is not None:
+            scaling = scaling.with_statistics(statistics)
         given["latent"] = scaling.to_raw(given.pop(PIPELINE_INPUT).astype(np.float32))
     for spec in bundle.inputs:
         if spec.name in given:

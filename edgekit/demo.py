@@ -63,7 +63,8 @@ def main() -> None:
     try:
         draw_sample(arguments.bundle, arguments.picture)
     except EdgekitError as error:
-        sys.exit(f"edgekit: {error}")
+        print(f"edgekit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def draw_sample(path: Path, picture: Path) -> None:

@@ -87,7 +87,17 @@ def _load(network: nn.Module, recipe: Recipe, weights: str | Path | None) -> str
     else:
         path = Path(weights)
     matched = load_weights(network, path)
+    own = recipe.weights.head_channels
+    if own and matched.head_channels not in ((), own):
+        raise UsageError(
+            f"The weights file {path} has projection heads of {_listed(matched.head_channels)} channels, "
+            f"and those of {recipe.name} have {_listed(own)}: it was trained for another teacher's latent."
+        )
     return f"{path.name} ({matched.wrapping})" if matched.wrapping else path.name
+
+
+def _listed(channels: tuple[int, ...]) -> str:
+    return ", ".join(map(str, channels))
 
 
 def model_of_module(

@@ -27,6 +27,8 @@ class WeightsSource:
     """Hugging Face repository, with `file`."""
     file: str = ""
     licence: str = ""
+    head_channels: tuple[int, ...] = ()
+    """Of the projection heads in official files: where decoders are alike, they tell the teacher."""
 
     @property
     def kind(self) -> str:
@@ -97,7 +99,7 @@ def read_recipe(path: Path) -> Recipe:
         recipe = Recipe(
             **_with_tuples(data),
             architecture=_with_tuples(tables["architecture"]),
-            weights=WeightsSource(**tables["weights"]),
+            weights=WeightsSource(**_with_tuples(tables["weights"])),
             latent=VideoLatent(**tables["latent"]),
             scaling=LatentScaling.from_json(tables["scaling"]),
             height=size["height"],
@@ -110,6 +112,12 @@ def read_recipe(path: Path) -> Recipe:
         for field in ("channels", "stride", "frame_stride"):
             if getattr(recipe.latent, field) < 1:
                 raise ValueError(f"'{field}' must be at least 1")
+        built_for = recipe.architecture.get("latent_channels", recipe.latent.channels)
+        if built_for != recipe.latent.channels:
+            raise ValueError(
+                f"the architecture takes {built_for} latent channels and the latent has "
+                f"{recipe.latent.channels}"
+            )
     except KeyError as error:
         raise UsageError(
             f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml."

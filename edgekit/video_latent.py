@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit.contract import TensorSpec
@@ -80,7 +80,19 @@ class LatentScaling:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     missing: str = ""
-    """Where the per-channel statistics are, if they are not part of the recipe."""
+    """What the recipe lacks and where it is to be had, if it lacks something."""
+
+    def with_statistics(self, statistics: LatentScaling) -> LatentScaling:
+        """With the means and deviations that the recipe lacks.
+
+        Raises:
+            UsageError: it lacks none, and others would scale wrongly.
+        """
+        if not self.missing:
+            raise UsageError(
+                "This model's recipe has its whole latent scaling; leave --statistics away."
+            )
+        return replace(self, mean=statistics.mean, std=statistics.std, missing="")
 
     def to_raw(self, latent: Floats) -> Floats:
         """Raw latents of pipeline latents N C T h w.
@@ -90,8 +102,8 @@ class LatentScaling:
         """
         if self.missing:
             raise UsageError(
-                f"Pipeline latents need per-channel statistics that are not in the recipe ({self.missing}); "
-                "give that file with --statistics, or scale them yourself and give the input 'latent'."
+                f"Pipeline latents need a scaling that is not in the recipe: {self.missing}, or scale them "
+                "yourself and give the input 'latent'."
             )
         if latent.ndim != 5:
             raise UsageError(

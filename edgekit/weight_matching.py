@@ -7,6 +7,7 @@ dictionaries of training, with the generator and its moving average (EMA) beside
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _RECOGNISED = (
     ("encoder.", "encoder"),
     ("n_averaged", "averaging counter"),
 )
+_HEAD_WEIGHT = re.compile(r"aligned_feature_projection_heads\.(\d+)\.0\.conv\.weight$")
 _MAX_NESTING = 6  # real files nest twice; a pickle may also refer to itself
 
 
@@ -41,6 +43,8 @@ class MatchedWeights:
     ignored: tuple[
         str, ...
     ]  # e.g. "4 projection head tensors (aligned_feature_projection_heads.0...)"
+    head_channels: tuple[int, ...] = ()
+    """Output channels of the projection heads beside a decoder, in order; empty without heads."""
 
 
 def match_weights(
@@ -90,7 +94,17 @@ def match_weights(
         state,
         _wrapping(path, prefixes),
         tuple(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in ignored.items()),
+        _head_channels(level),
     )
+
+
+def _head_channels(level: Mapping[str, object]) -> tuple[int, ...]:
+    heads = {
+        int(found[1]): len(value)
+        for key, value in level.items()
+        if (found := _HEAD_WEIGHT.search(str(key))) and isinstance(value, Tensor) and value.ndim
+    }
+    return tuple(heads[index] for index in sorted(heads))
 
 
 def _innermost_state(

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import edgekit
 from edgekit.errors import ConversionError, UsageError
+from edgekit.recipe import find_recipe
+from edgekit.zoo.families import build_network
 
 
 class Written(nn.Module):
@@ -182,3 +184,18 @@ def test_what_import_offers_can_be_had() -> None:
         assert getattr(edgekit, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'exprot'"):
         _ = edgekit.exprot
+
+
+@pytest.mark.slow
+def test_the_file_of_another_teacher_s_decoder_is_told_by_its_projection_heads(
+    tmp_path: Path,
+) -> None:
+    """Hunyuan's and Cog's decoders are alike to the last shape."""
+    state = build_network(find_recipe("turbo-vaed-hunyuan")).state_dict()
+    state["aligned_feature_projection_heads.0.0.conv.weight"] = torch.zeros(2048, 512, 1, 1, 1)
+    torch.save(state, tmp_path / "hunyuan.pth")
+    edgekit.load("turbo-vaed-hunyuan", tmp_path / "hunyuan.pth", height=32, width=32, frames=1)
+    with pytest.raises(
+        UsageError, match="heads of 2048 channels, and those of turbo-vaed-cog have 4096"
+    ):
+        edgekit.load("turbo-vaed-cog", tmp_path / "hunyuan.pth", height=32, width=32, frames=1)

@@ -65,6 +65,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         ("stride = 32", "strides = 32", "strides"),
         ("frames = 17", "", "has no 'frames'"),
         ("stride = 32", "stride = 0", "'stride' must be at least 1"),
+        ("channels = 128\nstride", "channels = 64\nstride", "takes 128 latent channels .* has 64"),
         ('summary = "', 'colour = "red"\nsummary = "', "colour"),
         ('name = "turbo-vaed-ltx"', 'name = "../mine"', "names files"),
     ],

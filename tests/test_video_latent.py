@@ -78,7 +78,7 @@ def test_raw_latents_undo_the_scaling_channel_by_channel() -> None:
 
 
 def test_without_statistics_the_recipe_says_where_they_are() -> None:
-    with pytest.raises(UsageError, match=r"not in the recipe .*the VAE file"):
+    with pytest.raises(UsageError, match=r"not in the recipe: .*the VAE file"):
         LatentScaling(missing="in the VAE file").to_raw(np.zeros((1, 2, 1, 1, 1), np.float32))
 
 

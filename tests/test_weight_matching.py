@@ -162,3 +162,14 @@ def test_other_floating_types_become_float32(tmp_path: Path, dtype: torch.dtype)
 def test_tensors_in_unknown_places_are_reported_with_the_entries_seen() -> None:
     message = mismatch({"discriminator": {"w": torch.ones(1)}, "epoch": 1})
     assert "its entries: discriminator, epoch" in message
+
+
+def test_the_width_of_projection_heads_is_read_in_their_order() -> None:
+    heads = {
+        f"decoder.aligned_feature_projection_heads.{index}.0.conv.weight": torch.ones(
+            width, 2, 1, 1, 1
+        )
+        for index, width in ((1, 6), (0, 4), (10, 8))
+    }
+    assert match_weights({**weights(), **heads}, EXPECTED, "w.pth").head_channels == (4, 6, 8)
+    assert match_weights(weights(), EXPECTED, "w.pth").head_channels == ()

@@ -17,6 +17,11 @@ from edgekit.target import find_target
 
 if TYPE_CHECKING:
     from edgekit.exporting import Prepared
+    from edgekit.recipe import Recipe
+
+
+def _or_hub(recipe: Recipe | None) -> str:
+    return " or --weights hub" if recipe and recipe.weights.kind == "hub" else ""
 
 
 def export(
@@ -76,7 +81,7 @@ def export(
     if model.weights == RANDOM_WEIGHTS:
         typer.echo(
             f"edgekit: {name} has no weights here, so it gets random ones (seed 0): good for measuring, not "
-            "for pictures. Give --weights FILE or --weights hub.",
+            f"for pictures. Give --weights FILE{_or_hub(recipe)}.",
             err=True,
         )
     if dry_run:

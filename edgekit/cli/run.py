@@ -33,9 +33,12 @@ def run(
     json: Json = False,
 ) -> None:
     """Compute with an exported file on this machine."""
+    import numpy as np
+
     from edgekit.api import run_named
     from edgekit.arrays import read_array, write_results
     from edgekit.bundle import open_bundle
+    from edgekit.report import json_number
     from edgekit.statistics import read_statistics
 
     opened = open_bundle(bundle)
@@ -55,13 +58,18 @@ def run(
             "min": float(value.min()),
             "max": float(value.max()),
             "mean": float(value.mean()),
+            "not_finite": int(value.size - np.isfinite(value).sum()),
         }
         for name, value in results.items()
     }
     if json:
+        strict = {
+            name: {k: json_number(v) if isinstance(v, float) else v for k, v in facts.items()}
+            for name, facts in summary.items()
+        }
         print_json(
             {
-                "outputs": summary,
+                "outputs": strict,
                 "files": [str(path) for path in written],
                 "seconds": round(seconds, 3),
             }
@@ -72,6 +80,8 @@ def run(
         print(
             f"{name} {shape} {facts['dtype']}: {facts['min']:.4g} to {facts['max']:.4g}, mean {facts['mean']:.4g}"
         )
+        if facts["not_finite"]:
+            print(f"  {facts['not_finite']} of its values are NaN or infinite")
     for path in written:
         print(f"wrote {path}")
     print(f"load and run took {seconds:.2f} s")

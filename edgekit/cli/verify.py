@@ -33,6 +33,10 @@ def verify(
         str | None,
         typer.Option(help="For --bisect and --half-audit: the weights it was exported with."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="For --bisect and --half-audit: the target's file, if it is your own."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Judge a bundle's file on its golden input."""
@@ -40,14 +44,14 @@ def verify(
     from edgekit.bundle import open_bundle
 
     opened = open_bundle(bundle)
-    if (model or weights) and not (bisect or half_audit):
-        raise UsageError("--model and --weights belong to --bisect or --half-audit.")
+    if (model or weights or target) and not (bisect or half_audit):
+        raise UsageError("--model, --weights and --target belong to --bisect or --half-audit.")
     with progress("verify") as show:
         report = verify_bundle(opened)
         divergence = audit = None
         if bisect or half_audit:
             show("rebuild the model")
-            prepared = _rebuild(opened, model, weights)
+            prepared = _rebuild(opened, model, weights, target)
         if bisect:
             from edgekit.backends.registry import backend_for
             from edgekit.parity.bisect import first_divergence
@@ -77,14 +81,14 @@ def verify(
     raise typer.Exit(0 if report.passed else 3)
 
 
-def _rebuild(bundle: Bundle, name: str | None, weights: str | None) -> Prepared:
+def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str | None) -> Prepared:
     """The program that the bundle was written from, checked against its golden output."""
     import numpy as np
 
     from edgekit.exporting import golden_pair, prepare
     from edgekit.model import Size, model_of_factory, model_of_recipe
     from edgekit.recipe import all_recipes, find_recipe
-    from edgekit.target import find_target
+    from edgekit.target import all_targets, find_target
 
     exported_as = str(bundle.manifest["name"])
     if name is None and bundle.manifest["family"] is None:
@@ -105,9 +109,17 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None) -> Prepared:
         if len(shape) != 5:
             raise UsageError(f"{bundle.path.name} gives no video, so '{name}' is not its model.")
         model = model_of_recipe(find_recipe(name), weights, Size(shape[3], shape[4], shape[2]))
-    prepared = prepare(
-        model, find_target(str(bundle.manifest["target"])), str(bundle.manifest["precision"])
-    )
+    exported_for = str(bundle.manifest["target"])
+    if target is None and exported_for not in {known.name for known in all_targets()}:
+        raise UsageError(
+            f"'{exported_for}' is a target of your own; name its file: --target FILE.toml."
+        )
+    chosen = find_target(target or exported_for)
+    if chosen.name != exported_for:
+        raise UsageError(
+            f"{bundle.path.name} was exported for '{exported_for}', not '{chosen.name}'."
+        )
+    prepared = prepare(model, chosen, str(bundle.manifest["precision"]))
     expected = golden_pair(model, prepared.program)[1]
     for output, value in bundle.golden()[1].items():
         found = expected.get(output)

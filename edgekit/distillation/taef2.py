@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 LATENT_CHANNELS = 32
-LATENT_STRIDE = 8  # pixels per latent cell
 WIDTH = 64
 
 

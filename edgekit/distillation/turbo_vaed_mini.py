@@ -27,6 +27,7 @@ from edgekit.distillation.clips import ClipSampling, cut_clips
 from edgekit.distillation.loop import LoopOptions, Losses, Stage, train
 from edgekit.distillation.losses import pyramid_l1, relative_feature_error
 from edgekit.errors import UsageError
+from edgekit.recipe import find_recipe
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 
 LATENT, QUARTER, HALF = 6, 11, 16
@@ -91,7 +92,7 @@ class Apprentice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        config = MiniConfig()
+        config = MiniConfig(**find_recipe("turbo-vaed-mini").architecture)
         self.student = TurboVAEDMini(config)
         self.project4 = nn.Conv2d(config.widths[1], taef2.WIDTH, 1)
         self.project2 = nn.Conv2d(config.widths[2], taef2.WIDTH, 1)

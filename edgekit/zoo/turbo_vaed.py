@@ -108,6 +108,8 @@ class TurboVAEDDecoder(nn.Module):
 
     def __init__(self, config: TurboVAEDConfig) -> None:
         super().__init__()
+        if config.patch_size not in (1, 4):
+            raise ValueError(f"patch_size must be 1 or 4, and {config.patch_size} was given")
         mid = config.widths[0]
         self.conv_in = VideoConv(config.latent_channels, mid)
         self.mid_block = ResidualStack(mid, config.layers[0])

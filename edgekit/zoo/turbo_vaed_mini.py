@@ -24,10 +24,10 @@ from edgekit.zoo.layers import ResidualBlock, SeparableVideoConv, fold_frames, u
 
 @dataclass(frozen=True)
 class MiniConfig:
-    latent_channels: int = 32
-    widths: tuple[int, ...] = (64, 64, 48)
+    latent_channels: int
+    widths: tuple[int, ...]
     """Channels at 1/8, 1/4 and 1/2 resolution."""
-    blocks: tuple[int, ...] = (3, 3, 2)
+    blocks: tuple[int, ...]
     """Residual blocks at 1/8, 1/4 and 1/2 resolution."""
     temporal_blocks: int = 2
     norm_eps: float = 1e-3

@@ -117,7 +117,10 @@ def test_the_file_computes_what_the_program_does(
     with torch.no_grad():
         expected = video_program.exported.module()(latent).numpy()
     got = load(tmp_path / "v.mlpackage").run({"latent": latent.numpy()})["video"]
-    np.testing.assert_allclose(got, expected, atol=1e-3 if half else 1e-5)
+    # A half has 11 bits: the roundings of twenty layers add up to a few thousandths of the range.
+    np.testing.assert_allclose(
+        got, expected, atol=(4e-3 if half else 1e-5) * np.abs(expected).max()
+    )
 
 
 def test_whole_numbers_pass_the_doors_as_int32(tmp_path: Path) -> None:

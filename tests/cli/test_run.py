@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,9 @@ def without_statistics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgekit.cli.main import run_command
 
     folder = tmp_path_factory.mktemp("ltx")
-    recipe = write_recipe(folder, divisor='missing = "the teacher keeps them"')
+    recipe = write_recipe(
+        folder, divisor='missing = "the teacher keeps them; give its file with --statistics"'
+    )
     assert run_command(["export", str(recipe), "--target", "coreml", "-o", str(folder / "b")]) == 0
     return folder / "b"
 
@@ -138,16 +141,53 @@ def test_statistics_come_from_the_teachers_file(
         ({"other": torch.ones(4)}, "holds no latents_mean"),
         ({"latents_mean": torch.ones(4)}, "holds no latents_std"),
         ({"latents_mean": torch.ones(3), "latents_std": torch.ones(3)}, "4 channels and its statistics have 3"),
+        ({"latents_mean": torch.zeros(4), "latents_std": torch.ones(4)}, "placeholders of a student's file"),
+        ({"latents_mean": torch.ones(4), "latents_std": torch.zeros(4)}, "deviations above zero"),
+        ({"latents_mean": torch.full((4,), torch.nan), "latents_std": torch.ones(4)}, "must be finite"),
     ],
 )  # fmt: skip
 def test_statistics_that_do_not_fit_are_refused(
-    edgekit: Command, arrays: Path, exported: Path, tensors: dict[str, torch.Tensor], words: str
+    edgekit: Command,
+    arrays: Path,
+    without_statistics: Path,
+    tensors: dict[str, torch.Tensor],
+    words: str,
 ) -> None:
     save_file(tensors, "vae.safetensors")
     options = ["--input", "pipeline_latent=latent.npy", "--statistics", "vae.safetensors"]
-    result = edgekit("run", exported / "onnx", *options)
+    result = edgekit("run", without_statistics, *options)
     assert (result.code, result.is_one_sentence()) == (2, True)
     assert words in result.err
+
+
+def test_statistics_are_refused_where_the_recipe_has_its_whole_scaling(
+    edgekit: Command, arrays: Path, exported: Path
+) -> None:
+    save_file({"latents_mean": torch.ones(4), "latents_std": torch.ones(4)}, "vae.safetensors")
+    options = ["--input", "pipeline_latent=latent.npy", "--statistics", "vae.safetensors"]
+    result = edgekit("run", exported / "onnx", *options)
+    assert (result.code, result.is_one_sentence()) == (2, True)
+    assert "leave --statistics away" in result.err
+
+
+def test_nested_statistics_of_a_training_file_are_found(
+    edgekit: Command, arrays: Path, without_statistics: Path
+) -> None:
+    inner = {"vae.latents_mean": torch.ones(4), "vae.latents_std": torch.full((4,), 2.0)}
+    torch.save({"epoch": 3, "state_dict": inner}, "vae.pth")
+    pipeline = ["--input", "pipeline_latent=latent.npy", "--statistics", "vae.pth"]
+    assert edgekit("run", without_statistics, *pipeline).code == 0
+
+
+def test_nan_outputs_are_counted_in_strict_json(
+    edgekit: Command, arrays: Path, exported: Path
+) -> None:
+    np.save("nan.npy", np.full_like(np.load("latent.npy"), np.nan))
+    result = edgekit("run", exported / "onnx", "--input", "latent=nan.npy", "--json")
+    assert result.code == 0
+    facts = json.loads(result.out)["outputs"]["video"]
+    assert facts["mean"] is None
+    assert facts["not_finite"] == 1 * 3 * 2 * 16 * 24
 
 
 def test_statistics_need_a_pipeline_latent(edgekit: Command, arrays: Path, exported: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from command_line import Command
 
 from edgekit.bundle import sha256
+from edgekit.data_folder import data_folder
 
 
 def test_json_has_the_promised_fields(edgekit: Command, exported: Path) -> None:
@@ -153,3 +154,18 @@ def test_a_factorys_bundle_is_rebuilt_with_the_same_random_weights(
     other = edgekit("verify", "plain", "--bisect", "--model", "small.toml")
     assert "gives no video" in other.err
     assert (nameless.code, other.code) == (2, 2)
+
+
+def test_a_bundle_for_a_users_own_target_is_rebuilt_with_its_file(
+    edgekit: Command, place: Path
+) -> None:
+    own = (data_folder("export") / "onnx.toml").read_text().replace('"onnx"\n', '"mine"\n', 1)
+    (place / "mine.toml").write_text(own)
+    assert edgekit("export", "factories:make", "--target", "mine.toml", "-o", "owned").code == 0
+    rebuild = ["verify", "owned", "--bisect", "--model", "factories:make"]
+    unnamed = edgekit(*rebuild)
+    assert (unnamed.code, unnamed.is_one_sentence()) == (2, True)
+    assert "name its file: --target FILE.toml" in unnamed.err
+    other = edgekit(*rebuild, "--target", "onnx")
+    assert "was exported for 'mine', not 'onnx'" in other.err
+    assert edgekit(*rebuild, "--target", "mine.toml").code == 0
