@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgekit.contract import TensorSpec
-from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.errors import MissingEnvironmentError, UsageError, first_line
 
 Array = npt.NDArray[np.generic]
 SHEET_FRAMES = 8
@@ -29,7 +29,7 @@ def read_array(path: Path) -> Array:
             file.seek(0)
             value: Array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = str(getattr(error, "strerror", None) or str(error).splitlines()[0]).rstrip(".")
+        reason = str(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
         raise UsageError(f"{path} is no .npy array that can be read: {reason}.") from error
     if value.dtype.kind not in "fiub":
         raise UsageError(f"{path} holds {value.dtype}; models take real numbers.")

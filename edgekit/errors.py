@@ -33,3 +33,9 @@ class MissingEnvironmentError(EdgekitError):
     """Something outside the project is missing: a package, the network, disk space."""
 
     exit_code = 4
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of other people's code says, to be quoted: one line without its full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -20,7 +20,8 @@ from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
 from edgekit.parity.compare import compare
-from edgekit.program.capture import Capture, capture
+from edgekit.parity.half_audit import audit_half
+from edgekit.program.capture import Capture, capture, expanded
 from edgekit.program.convertible import require_convertible, require_own_outputs
 from edgekit.program.lints import Finding, lint
 from edgekit.program.program import Program
@@ -69,11 +70,13 @@ def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
     chosen = target.require_precision(precision)
     captured: Capture = capture(model.module, model.example_inputs, model.inputs, model.outputs)
     require_convertible(captured.program)
+    require_own_outputs(captured.program)
+    backend = backend_for(target.format)
+    lacking = backend.unsupported_operators(captured.program)
     program, decisions = rewrite(
-        captured.program, rules(half=chosen != "fp32", runtime=target.rules)
+        expanded(captured.program, lacking), rules(half=chosen != "fp32", runtime=target.rules)
     )
     require_own_outputs(program)
-    backend = backend_for(target.format)
     doors(backend, program)  # refuses element types before anything is written
     unsupported = backend.unsupported_operators(program)
     findings = lint(program, target.lints, unsupported)
@@ -148,7 +151,7 @@ def export_model(
         report = None
         if options.verify:
             progress("verify")
-            report = _proof(backend, path, inputs, expected, program, gate)
+            report = _proof(backend, path, inputs, expected, prepared, gate)
         fields = _manifest_fields(model, target, prepared, simplified, report)
         manifest = write_manifest(
             partial, {**fields, "model": path.name, "gate_psnr_db": gate.psnr_db}
@@ -187,7 +190,7 @@ def _proof(
     path: Path,
     inputs: dict[str, Array],
     expected: dict[str, Array],
-    program: Program,
+    prepared: Prepared,
     gate: Gate,
 ) -> Report:
     for name, value in expected.items():
@@ -203,14 +206,27 @@ def _proof(
         raise ConversionError(
             f"The written file cannot be run here: {error} --no-verify keeps it as it is."
         ) from error
-    report = compare(expected, computed, program.outputs, gate, file.reference)
+    report = compare(expected, computed, prepared.program.outputs, gate, file.reference)
     if not report.passed:
         reasons = " ".join(output.reason for output in report.outputs if output.reason)
         raise ParityError(
             f"{path.name} does not compute what the model computes: {reasons} Export with "
             "--no-verify and run `edgekit verify --bisect` to see where they part."
         )
+    if prepared.precision == "fp16" and not file.rounds_to_half:
+        _require_finite_in_half(prepared.program, inputs)
     return report
+
+
+def _require_finite_in_half(program: Program, inputs: dict[str, Array]) -> None:
+    """For runtimes that compute half-precision files in single precision, and so hide overflow."""
+    first = audit_half(program, inputs).first_nonfinite
+    if first is not None:
+        where = f" ({first.source})" if first.source else ""
+        raise ParityError(
+            f"In half precision {first.op} '{first.node}'{where} gives NaN or infinity, which this "
+            "machine's runtime hides by computing in single precision; --precision fp32 is safe."
+        )
 
 
 def _manifest_fields(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgekit.checkpoint import download_official, load_weights
 from edgekit.contract import TensorSpec
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 from edgekit.recipe import Recipe
 from edgekit.zoo.families import build_network
 
@@ -141,7 +141,7 @@ def model_of_factory(reference: str) -> Model:
     except (Exception, SystemExit) as error:
         if isinstance(error, AttributeError) and factory is None:
             raise UsageError(f"The module '{path}' has no '{attribute}'.") from error
-        reason = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+        reason = first_line(error)
         did = "calling it without arguments" if factory is not None else "importing it"
         raise UsageError(
             f"'{reference}' cannot be used: {did} raised {type(error).__name__}: {reason}."

@@ -19,6 +19,9 @@ class Runnable(Protocol):
     reference: str
     """What computes: a runtime and its provider, or the reference interpreter. Never a device."""
 
+    rounds_to_half: bool
+    """Whether values that the file declares half are rounded to half when it runs here."""
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name. Raises UsageError for a missing input or a wrong shape."""
         ...

@@ -63,4 +63,4 @@ class ObservedRun(Interpreter):
             raise UsageError(
                 f"Input '{spec.name}' has shape {value.shape}; the program takes {spec.shape}."
             )
-        return torch.from_numpy(value)
+        return torch.from_numpy(value).to(getattr(torch, spec.dtype))  # files hold bool as int32

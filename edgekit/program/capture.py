@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from edgekit.contract import TensorSpec
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, first_line
 from edgekit.program.program import Program
 
 
@@ -42,7 +42,7 @@ def capture(
         try:
             exported = torch.export.export(module, arguments)
         except Exception as export_error:  # user code runs inside: anything can be raised
-            reason = str(export_error).strip().splitlines()[0]
+            reason = first_line(export_error)
             method = f"trace (branches fixed as for the example input; torch.export said: {reason})"
             exported = _trace(module, arguments, reason)
         # Functional ATen with composite operators such as silu and layer_norm kept whole.
@@ -61,14 +61,26 @@ def recapture(module: torch.fx.GraphModule, program: Program) -> Program:
     return Program(exported, program.inputs, program.outputs)
 
 
+def expanded(program: Program, operators: Collection[str]) -> Program:
+    """The Program with the named composite operators written out in simpler ones, where torch can."""
+    known = dict(torch.export.default_decompositions())  # type: ignore[call-overload]
+    table = {operator: written for operator, written in known.items() if str(operator) in operators}
+    if not table:
+        return program
+    with torch.no_grad():
+        exported = _without_assertions(program.exported.run_decompositions(table))
+    return Program(exported, program.inputs, program.outputs)
+
+
 def _trace(module: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> ExportedProgram:
     try:
         # Values are real here, so a branch on one is taken as for the example input.
-        traced = make_fx(module, _error_on_data_dependent_ops=False)(*arguments)
+        functional = torch.func.functionalize(module)  # writes in place would count as dead code
+        traced = make_fx(functional, _error_on_data_dependent_ops=False)(*arguments)
         traced.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
         return torch.export.export(traced, arguments)
     except Exception as trace_error:
-        second = str(trace_error).strip().splitlines()[0]
+        second = first_line(trace_error)
         raise ConversionError(
             f"{type(module).__name__} cannot be captured: torch.export said '{reason}', and tracing "
             f"said '{second}'. Make forward take and return tensors only, without branches on values."

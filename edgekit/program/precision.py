@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from edgekit.program.editing import GraphEditor
 from edgekit.program.program import Program
@@ -26,9 +27,7 @@ def in_half(program: Program) -> Program:
                 cast, delete_user_cb=lambda user, cast=cast: user is not cast
             )
         elif node.op == "call_function" and _is_float(node.meta["val"]):
-            # Made in the graph (arange, ones) or cast by the module itself.
-            if not node.all_input_nodes or node.kwargs.get("dtype") == torch.float32:
-                node.update_kwarg("dtype", torch.float16)
+            _compute_in_half(node, edit)
         elif node.op == "output":
             with edit.replacing(node):
                 for result in list(node.all_input_nodes):
@@ -36,6 +35,27 @@ def in_half(program: Program) -> Program:
                         cast = edit.call(aten._to_copy.default, result, dtype=torch.float32)
                         node.replace_input_with(result, cast)
     return edit.finish()
+
+
+def _compute_in_half(node: Node, edit: GraphEditor) -> None:
+    """Where single precision begins in the graph: made there (arange), asked for, or of integers."""
+    asked = any(value is torch.float32 for value in (*node.args, *node.kwargs.values()))
+    if asked:
+        halved = {torch.float32: torch.float16}
+        node.args = tuple(
+            halved.get(value, value) if isinstance(value, torch.dtype) else value
+            for value in node.args
+        )
+        node.kwargs = {
+            name: halved.get(value, value) if isinstance(value, torch.dtype) else value
+            for name, value in node.kwargs.items()
+        }
+    elif not node.all_input_nodes:
+        node.update_kwarg("dtype", torch.float16)
+    elif not any(_is_float(source.meta["val"]) for source in node.all_input_nodes):
+        with edit.graph.inserting_after(node):
+            cast = edit.call(aten._to_copy.default, node, dtype=torch.float16)
+        node.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
 
 
 def _is_float(value: object) -> bool:

@@ -82,6 +82,34 @@ def test_a_shuffle_that_others_read_is_left_where_it_is() -> None:
     assert difference == 0
 
 
+def test_a_bias_that_the_graph_computes_is_not_lost() -> None:
+    weight = torch.randn(3, 2, 3, 3)
+
+    class Biased(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(F.pixel_shuffle(x, 2), weight, x.mean((0, 2, 3))[:3], padding=1)
+
+    operators, decisions, difference = operators_after(
+        Biased(), torch.randn(1, 8, 3, 5), ConvolveBeforeShuffle()
+    )
+    assert decisions == []
+    assert operators[-1] == "conv2d"
+    assert difference == 0
+
+
+def test_a_shuffle_by_more_than_two_stays_in_front() -> None:
+    class ByFour(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(F.pixel_shuffle(x, 4))
+
+    _, decisions, _ = operators_after(ByFour(), torch.randn(1, 32, 3, 5), ConvolveBeforeShuffle())
+    assert "shuffles by 4" in decisions[0].reason
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     factor=st.integers(2, 4),

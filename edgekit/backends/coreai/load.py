@@ -55,6 +55,7 @@ class CoreAIRunnable:
 
     def __init__(self, path: Path, asset: Any, function: str, door: Signature) -> None:
         self.path = path
+        self.rounds_to_half = True
         self.reference = f"Core AI runtime {version('coreai-core')} CPU"
         self._asset = asset
         self._function = function

@@ -14,7 +14,7 @@ import torch
 
 from edgekit.backends.coreai.names import number_names
 from edgekit.backends.coreai.packages import coreai_module
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, first_line
 from edgekit.program.precision import in_half
 from edgekit.program.program import Program
 
@@ -32,7 +32,6 @@ def write(program: Program, path: Path, options: CoreAIOptions) -> None:
         MissingEnvironmentError: coreai-torch is not installed.
     """
     coreai_torch = coreai_module("coreai_torch")
-    source = in_half(program) if options.half else program
     # Without stack traces, which name folders of the machine that exports.
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
     try:
@@ -42,6 +41,7 @@ def write(program: Program, path: Path, options: CoreAIOptions) -> None:
             contextlib.redirect_stdout(io.StringIO()),  # it reports progress there
         ):
             warnings.simplefilter("ignore")
+            source = in_half(program) if options.half else program
             converted = converter.add_exported_program(
                 source.exported.run_decompositions(coreai_torch.get_decomp_table()),
                 input_names=[spec.name for spec in program.inputs],
@@ -49,9 +49,10 @@ def write(program: Program, path: Path, options: CoreAIOptions) -> None:
             ).to_coreai()
         number_names(converted)
         converted.save_asset(path, metadata=_contract(program))
+    except OSError:  # a full disk
+        raise
     except Exception as error:  # coreai-torch raises whatever a lowering met
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ConversionError(f"coreai-torch refused the graph: {reason}.") from error
+        raise ConversionError(f"coreai-torch refused the graph: {first_line(error)}.") from error
     _fix_metadata(path / "metadata.json")
 
 

@@ -8,6 +8,7 @@ float32; torch's own half kernels would take a hundred times longer on a CPU.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from edgekit.backends.coreml.plan import Plan, Step, Value
 from edgekit.backends.runnable import Array
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 
 REFERENCE = "edgekit ML Program reference interpreter"
 
@@ -29,7 +30,7 @@ class MilProgram:
 
     def __init__(self, plan: Plan, *, emulate_half: bool = True) -> None:
         self.plan = plan
-        self.emulate_half = emulate_half
+        self.emulate_half = self.rounds_to_half = emulate_half
         half = plan.has_half and emulate_half
         self.reference = f"{REFERENCE} ({'float16 emulated' if half else 'float32'})"
 
@@ -59,7 +60,20 @@ class MilProgram:
 
     def compute(self, step: Step, values: dict[str, Tensor]) -> None:
         """Execute one step and add its outputs to `values`."""
-        results = step.compute(
+        try:
+            results = self._computed(step, values)
+        except IndexError as error:
+            raise UsageError(
+                f"{step.op} '{step.outputs[0].name}' cannot compute with this input: "
+                f"{first_line(error)}."
+            ) from error
+        results = results if isinstance(results, tuple) else (results,)
+        for out, tensor in zip(step.outputs, results, strict=True):
+            values[out.name] = self.rounded(out, tensor, exact=step.exact)
+
+    @staticmethod
+    def _computed(step: Step, values: dict[str, Tensor]) -> Any:
+        return step.compute(
             **step.literals,
             **{argument: values[name] for argument, name in step.tensors.items()},
             **{
@@ -68,9 +82,6 @@ class MilProgram:
             },
             **{argument: values[name].tolist() for argument, name in step.attributes.items()},
         )
-        results = results if isinstance(results, tuple) else (results,)
-        for out, tensor in zip(step.outputs, results, strict=True):
-            values[out.name] = self.rounded(out, tensor, exact=step.exact)
 
     def rounded(self, value: Value, tensor: Tensor, *, exact: bool) -> Tensor:
         """The tensor in the type that holds `value`, rounded if that is declared half."""

@@ -8,7 +8,7 @@ from typing import Any
 from edgekit.backends.coreml.interpreter import MilProgram
 from edgekit.backends.coreml.plan import plan
 from edgekit.backends.coreml.quiet import import_coremltools
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 
 WEIGHTS = Path("Data/com.apple.CoreML/weights")
 
@@ -39,7 +39,7 @@ def read_function(path: Path, function: str) -> Any:
     # coremltools and its native blob reader raise whatever comes; none of it is the caller's bug.
     except Exception as error:
         raise UsageError(
-            f"The ML Program in {path} cannot be read ({summary(error)}); export it again."
+            f"The ML Program in {path} cannot be read ({first_line(error)}); export it again."
         ) from error
     return program.functions[function]
 
@@ -52,7 +52,7 @@ def read_spec(path: Path) -> Any:
         spec = ct.utils.load_spec(str(path))
     except Exception as error:
         raise UsageError(
-            f"{path} is not a readable Core ML package ({summary(error)}); export it again."
+            f"{path} is not a readable Core ML package ({first_line(error)}); export it again."
         ) from error
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
@@ -61,8 +61,3 @@ def read_spec(path: Path) -> Any:
             "be executed here; convert it with convert_to='mlprogram'."
         )
     return spec
-
-
-def summary(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.backends.coreml.limits import require_loadable
 from edgekit.backends.coreml.quiet import import_coremltools
-from edgekit.errors import ConversionError, UsageError
+from edgekit.errors import ConversionError, UsageError, first_line
 from edgekit.program.program import Program
 
 CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
+MISREAD = ("aten.cosine_similarity.default",)
+"""Operators whose conversion in coremltools 9.0 fails for want of an argument that has a default."""
 SOURCE = "com.github.apple.coremltools.source"
 
 
@@ -56,8 +59,8 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     except OSError:  # a full disk
         raise
     except Exception as error:  # coremltools raises whatever a lowering met
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ConversionError(f"coremltools refused the graph: {reason}.") from error
+        raise ConversionError(f"coremltools refused the graph: {first_line(error)}.") from error
+    require_loadable(model)
     _describe(model, program)
     model.save(str(path))
     (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
@@ -66,7 +69,7 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
 
 
 def unsupported_operators(program: Program) -> list[str]:
-    """ATen operators of `program` that coremltools has no conversion for."""
+    """ATen operators of `program` that coremltools has no working conversion for."""
     import_coremltools()
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
     from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
@@ -78,7 +81,7 @@ def unsupported_operators(program: Program) -> list[str]:
         operator
         for operator in operators
         if operator.startswith("aten.")
-        and not _TORCH_OPS_REGISTRY.get_func(sanitize_op_kind(operator))
+        and (operator in MISREAD or not _TORCH_OPS_REGISTRY.get_func(sanitize_op_kind(operator)))
     )
 
 

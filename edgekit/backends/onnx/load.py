@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from edgekit.backends.runnable import Array, check_inputs
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
             str(path), settings, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime raises its own classes, one per status code
-        reason = str(error).strip().splitlines()[0].replace(str(path), path.name).rstrip(".")
+        reason = first_line(error).replace(str(path), path.name)
         raise UsageError(
             f"{path.name} is no ONNX model that onnxruntime runs: {reason}."
         ) from error
@@ -40,7 +40,12 @@ def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
 
 
 class OnnxRunnable:
-    """An open session."""
+    """An open session.
+
+    The CPU provider runs most float16 operators in float32 and drops the roundings between them.
+    """
+
+    rounds_to_half = False
 
     def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
         self.path = path
@@ -51,7 +56,12 @@ class OnnxRunnable:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         check_inputs(inputs, self.input_shapes, self.path.name)
         names = [item.name for item in self.session.get_outputs()]
-        results = self.session.run(names, {name: inputs[name] for name in self.input_shapes})
+        try:
+            results = self.session.run(names, {name: inputs[name] for name in self.input_shapes})
+        except Exception as error:  # one class per status code: wrong type, index out of range, ...
+            raise UsageError(
+                f"{self.path.name} cannot compute with this input: {first_line(error)}."
+            ) from error
         return dict(zip(names, results, strict=True))
 
     def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:

@@ -14,6 +14,7 @@ import onnx
 
 from edgekit.backends.onnx.load import OnnxRunnable, load
 from edgekit.backends.runnable import Array
+from edgekit.errors import first_line
 
 CHILD = """
 import sys, onnx, onnxsim
@@ -65,7 +66,7 @@ def _worse(path: Path, candidate: Path, inputs: Mapping[str, Array]) -> str:
         old, new = load(path), load(candidate)
         expected, actual = old.run(inputs), new.run(inputs)
     except Exception as error:  # whatever onnxruntime has against the new graph
-        return f"it does not run ({str(error).strip().splitlines()[0]})"
+        return f"it does not run ({first_line(error)})"
     for name, value in expected.items():
         if name not in actual or not np.allclose(value, actual[name], rtol=1e-4, atol=1e-5):
             return f"output '{name}' changed"

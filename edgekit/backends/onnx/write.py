@@ -15,7 +15,7 @@ from onnxscript import optimizer
 
 from edgekit.backends.onnx.quiet import quiet
 from edgekit.contract import TensorSpec
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, first_line
 from edgekit.program.precision import in_half
 from edgekit.program.program import Program
 
@@ -36,8 +36,8 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
         ConversionError: an operator has no ONNX form, the exporter changed the opset, or the file
             would pass the 2 GB that protobuf can hold.
     """
-    source = in_half(program) if options.half else program
     try:
+        source = in_half(program) if options.half else program
         with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"):
             warnings.simplefilter("ignore")
             exported = torch.onnx.export(
@@ -50,7 +50,7 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
                 input_names=[spec.name for spec in program.inputs],
                 output_names=[spec.name for spec in program.outputs],
             )
-    except Exception as error:  # the exporter wraps whatever a lowering raised
+    except Exception as error:  # torch and the exporter raise whatever a lowering met
         raise ConversionError(f"ONNX export failed: {_root_cause(error)}.") from error
     assert exported is not None
     _fold_constants(exported.model)
@@ -121,5 +121,4 @@ def _contract(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
+    return first_line(error)

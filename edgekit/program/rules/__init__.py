@@ -17,8 +17,11 @@ from edgekit.program.rules.half_safe_norm import HalfSafeLayerNorm, HalfSafeRMSN
 from edgekit.program.rules.shape_chain import CollapseShapeChains
 from edgekit.program.rules.time_padding import NameRepeatedFrames, NameRepeatedSlices
 from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
+from edgekit.program.rules.written_out import WrittenRMSNorm, WrittenTanhGelu
 
-FOR_ONE_RUNTIME = {rule.name: rule for rule in (TwoMoveShuffle, BlockedLayoutEntry)}
+FOR_ONE_RUNTIME = {
+    rule.name: rule for rule in (ConvolveBeforeShuffle, TwoMoveShuffle, BlockedLayoutEntry)
+}
 """Rules that a target file asks for by name, because they pay in its runtime only."""
 
 
@@ -30,13 +33,14 @@ def rules(*, half: bool, runtime: Sequence[str] = ()) -> list[Rule]:
     chosen: list[Rule] = [
         FoldBatchNorm(),
         ReciprocalAsDivision(),
+        WrittenRMSNorm(),
+        WrittenTanhGelu(),
         GroupNormAtRank4(),
         NameRepeatedFrames(),
         NameRepeatedSlices(),
         FramesAsBatch(),
         CollapseShapeChains(),
         ActivationBeforeShuffle(),
-        ConvolveBeforeShuffle(),
     ]
     if half:
         chosen += [HalfSafeRMSNorm(), HalfSafeLayerNorm()]

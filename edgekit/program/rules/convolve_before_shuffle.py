@@ -24,6 +24,7 @@ from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
 THIN = 4  # output channels
+MAX_FACTOR = 2  # at 4 the rewritten form takes 1.7 times as long in onnxruntime
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class ConvolveBeforeShuffle(Rule):
         if not plain or size != width or size % 2 == 0 or set(padding) != {size // 2}:
             return None
         bias = edit.constant_value(argument(node, 2))
+        if bias is None and argument(node, 2) is not None:  # computed in the graph
+            return None
         return ShuffledConv(
             argument(shuffle, 0), argument(shuffle, 1), weight, bias, len(shuffle.users) > 1
         )
@@ -60,6 +63,8 @@ class ConvolveBeforeShuffle(Rule):
     def why_not(self, match: ShuffledConv) -> str | None:
         if match.shared:
             return "others read the shuffled tensor too"
+        if match.factor > MAX_FACTOR:
+            return f"shuffles by {match.factor}; the multiplications grow by its square"
         if (outputs := match.weight.shape[0]) > THIN:
             return f"{outputs} output channels; the added multiplications pay up to {THIN}"
         return None

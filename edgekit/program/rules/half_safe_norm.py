@@ -1,10 +1,10 @@
 """Normalise in a form that half precision can hold.
 
-Per group of values v, with m = max(max |v|, sqrt(eps)) and u = v / m:
+Per group of values v, with m = max(max |v|, sqrt(eps), 2^-14) and u = v / m:
 
     v / sqrt(mean(v²) + eps)  =  u / sqrt(mean(u²) + (sqrt(eps) / m)²)
 
-All of |u| is at most 1 and one of them is 1 (or v is below sqrt(eps)), so no square overflows and
+All of |u| is at most 1 and one of them is 1 (or v is below sqrt(eps) or 2^-14), so no square overflows and
 the sum under the root stays at or above 1/n for n values: eps 1e-8, which rounds to 0 in half
 precision and turns an all-zero group into NaN, is never added as such. LayerNorm and GroupNorm
 subtract their mean first and are else the same.
@@ -35,7 +35,7 @@ def _normalised(edit: GraphEditor, values: Node, axes: list[int], eps: float) ->
     """`values` / root mean square over `axes`, in the form above."""
     floor = sqrt(eps)
     peak = edit.call(aten.amax.default, edit.call(aten.abs.default, values), axes, True)
-    peak = edit.call(aten.clamp_min.default, peak, floor)
+    peak = edit.call(aten.clamp_min.default, peak, max(floor, SMALLEST_NORMAL_HALF))
     unit = edit.call(aten.div.Tensor, values, peak)
     power = edit.call(aten.mean.dim, edit.call(aten.mul.Tensor, unit, unit), axes, True)
     root = edit.constant(torch.tensor(floor, dtype=values.meta["val"].dtype))

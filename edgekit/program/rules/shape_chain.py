@@ -75,6 +75,8 @@ class CollapseShapeChains(Rule):
         return _chain(links[::-1])
 
     def why_not(self, match: Chain) -> str | None:
+        if not _plan(match) and any(user.op == "output" for user in match.end.users):
+            return "an output must be a value of its own"
         if match.links <= len(_plan(match)) and match.widest_rank <= MAX_RANK:
             return "already minimal"
         return None
@@ -96,6 +98,8 @@ def _chain(links: list[Node]) -> Chain | None:
     """Follow digits through `links`; None if a view cuts across digits (such as 6x4 to 8x3)."""
     source = links[0].args[0]
     assert isinstance(source, Node)
+    if 0 in shape_of(source):
+        return None
     roots = [[_Digit(size)] for size in shape_of(source)]
     axes = [list(axis) for axis in roots]
     for link, following in zip(links, [*links[1:], None], strict=True):

@@ -21,6 +21,7 @@ from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
 TIME = 2
+MOST_NAMED = 8  # inputs of a cat for one repetition; edge frames repeat one to four times
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class NameRepeatedSlices(Rule):
         axis %= len(shape_of(node))
         parts = tuple(_repetition(part, axis) for part in argument(node, 0))
         return RepeatedParts(parts, axis) if any(count > 1 for _, count in parts) else None
+
+    def why_not(self, match: RepeatedParts) -> str | None:
+        most = max(count for _, count in match.parts)
+        return f"a part stands {most} times" if most > MOST_NAMED else None
 
     def replace(self, match: RepeatedParts, edit: GraphEditor) -> Node:
         listed = [part for part, count in match.parts for _ in range(count)]

@@ -1,0 +1,65 @@
+"""Write out two operators that coremltools 9.0 takes for something else.
+
+    rms_norm(x, w, eps)      =  x * rsqrt(mean(x²) + eps) * w      over the axes of w
+    gelu(x, "tanh")          =  x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³)))
+
+Its rms_norm needs an epsilon that torch leaves out by default, and its gelu writes EXACT for "tanh".
+The norm is then also what `half-safe-rms-norm` looks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import torch
+from torch.fx import Node
+
+from edgekit.program.editing import GraphEditor, argument, shape_of
+from edgekit.program.rule import Rule
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Norm:
+    source: Node
+    axes: list[int]
+    weight: Node | None
+    eps: float
+
+
+class WrittenRMSNorm(Rule):
+    name = "written-rms-norm"
+
+    def match(self, node: Node, edit: GraphEditor) -> Norm | None:
+        if node.target is not aten.rms_norm.default:
+            return None
+        source, sizes, weight, eps = (argument(node, index) for index in range(4))
+        rank = len(shape_of(source))
+        if eps is None:
+            eps = torch.finfo(source.meta["val"].dtype).eps
+        return Norm(source, list(range(rank - len(sizes), rank)), weight, float(eps))
+
+    def replace(self, match: Norm, edit: GraphEditor) -> Node:
+        square = edit.call(aten.mul.Tensor, match.source, match.source)
+        mean = edit.call(aten.mean.dim, square, match.axes, True)
+        root = edit.call(aten.rsqrt.default, edit.call(aten.add.Tensor, mean, match.eps))
+        result = edit.call(aten.mul.Tensor, match.source, root)
+        return edit.call(aten.mul.Tensor, result, match.weight) if match.weight else result
+
+
+class WrittenTanhGelu(Rule):
+    name = "written-tanh-gelu"
+
+    def match(self, node: Node, edit: GraphEditor) -> Node | None:
+        tanh = node.target is aten.gelu.default and node.kwargs.get("approximate") == "tanh"
+        return node if tanh else None
+
+    def replace(self, match: Node, edit: GraphEditor) -> Node:
+        x = argument(match, 0)
+        cube = edit.call(aten.mul.Tensor, edit.call(aten.mul.Tensor, x, x), x)
+        inner = edit.call(aten.add.Tensor, x, edit.call(aten.mul.Tensor, cube, 0.044715))
+        curve = edit.call(aten.tanh.default, edit.call(aten.mul.Tensor, inner, sqrt(2 / pi)))
+        half = edit.call(aten.mul.Tensor, x, 0.5)
+        return edit.call(aten.mul.Tensor, half, edit.call(aten.add.Tensor, curve, 1.0))

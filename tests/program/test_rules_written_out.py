@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from rewritten import Edited, Written
+from torch import nn
+from torch.nn import functional as F
+
+from edgekit.program.rules.half_safe_norm import HalfSafeRMSNorm
+from edgekit.program.rules.written_out import WrittenRMSNorm, WrittenTanhGelu
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8)])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("eps", [None, 1e-8, 1e-3])
+def test_a_root_mean_square_norm_is_written_out_exactly(
+    shape: tuple[int, ...], affine: bool, eps: float | None
+) -> None:
+    torch.manual_seed(0)
+    norm = nn.RMSNorm(shape, eps=eps, elementwise_affine=affine)
+    if affine:
+        nn.init.uniform_(norm.weight, 0.5, 2)
+    edited = Edited(norm, [torch.randn(2, 3, 8)], WrittenRMSNorm())
+    edited.assert_equal(1e-5)
+    assert "rms_norm" not in edited.operators
+
+
+def test_what_is_written_out_is_made_safe_for_half_precision() -> None:
+    edited = Edited(
+        nn.RMSNorm(8, eps=1e-8), [torch.zeros(2, 3, 8)], WrittenRMSNorm(), HalfSafeRMSNorm()
+    )
+    edited.assert_equal(1e-5)
+    assert "amax" in edited.operators
+
+
+def test_only_the_tanh_form_of_gelu_is_written_out() -> None:
+    x = torch.linspace(-6, 6, 97)
+    tanh = Edited(nn.GELU("tanh"), [x], WrittenTanhGelu())
+    tanh.assert_equal(1e-5)
+    assert "gelu" not in tanh.operators
+    exact = Edited(Written(lambda x: F.gelu(x)), [x], WrittenTanhGelu())
+    assert "gelu" in exact.operators
