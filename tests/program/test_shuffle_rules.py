@@ -176,5 +176,5 @@ def test_a_convolution_without_a_residual_needs_no_entry() -> None:
 
 
 def test_an_unknown_rule_in_a_target_is_named() -> None:
-    with pytest.raises(UsageError, match="'fast'; there are two-move-shuffle"):
+    with pytest.raises(UsageError, match="'fast'; there are convolve-before-shuffle"):
         rules(half=False, runtime=["fast"])
