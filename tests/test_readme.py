@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,30 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_every_file_the_readme_links_to_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_every_benchmark_that_is_quoted_stands_there_and_explains_itself() -> None:
+    quoted = set(re.findall(r"python (benchmarks/\w+\.py)", README))
+    quoted |= set(
+        re.findall(r"python (benchmarks/\w+\.py)", (ROOT / "models/turbo-vaed-mini.md").read_text())
+    )
+    assert len(quoted) >= 6
+    for script in quoted:
+        assert f"python {script}" in (ROOT / script).read_text(), script
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        ("onnx_speed.py", ["--size", "32x32", "--frames", "2", "--rounds", "1"], "times as fast"),
+        ("startup.py", [], "import edgekit loads"),
+    ],
+)
+def test_a_benchmark_prints_what_the_table_quotes(
+    script: str, options: list[str], words: str
+) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout

@@ -69,7 +69,7 @@ def run_block(
     """Outputs in declared order."""
     program = save_block(path, build, inputs, target)
     results = program.run(inputs)
-    return [results[out.name] for out in program.plan.outputs]
+    return [results[out.name] for out in program.program.outputs]
 
 
 def folded(build: Callable[..., Any], inputs: Arrays, target: Any = None) -> list[np.ndarray]:

@@ -189,7 +189,7 @@ def test_a_value_is_dropped_after_its_last_reader(tmp_path: Path) -> None:
         b = mb.relu(x=a, name="b")
         return mb.add(x=mb.mul(x=a, y=b, name="c"), y=x, name="d")
 
-    steps = save_block(tmp_path, build, {"x": X}).plan.steps
+    steps = save_block(tmp_path, build, {"x": X}).program.steps
     assert [step.finished for step in steps] == [(), (), ("a", "b"), ("x", "c")]
 
 
@@ -209,7 +209,7 @@ def test_integers_and_constants_can_be_outputs(tmp_path: Path) -> None:
     out = program.run({"x": np.array([1, 2])})
     assert out["sum"].dtype == np.int32
     assert out["sum"].tolist() == [3, 4]
-    np.testing.assert_array_equal(out[program.plan.outputs[1].name], X)
+    np.testing.assert_array_equal(out[program.program.outputs[1].name], X)
 
 
 def test_image_scale_and_bias_are_part_of_the_program(tmp_path: Path) -> None:

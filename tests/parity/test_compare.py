@@ -50,16 +50,6 @@ def test_a_psnr_below_the_gate_fails_and_says_both_numbers() -> None:
     assert "below the gate of 60 dB" in output.reason
 
 
-def test_one_outlier_fails_the_absolute_gate_although_the_psnr_is_high() -> None:
-    expected = RNG.uniform(-1, 1, 100_000)
-    actual = expected.copy()
-    actual[7] += 0.05
-    report, output = judge(expected, actual, Gate(60.0, max_abs=0.01))
-    assert output.psnr_db > 60.0
-    assert not report.passed
-    assert "off by 0.05" in output.reason
-
-
 def test_a_difference_too_small_for_single_precision_sums_is_still_measured() -> None:
     expected = np.full(1_000_000, 1000.0)
     _, output = judge(expected, expected + 1e-6)

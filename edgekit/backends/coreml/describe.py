@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.backends.coreml.load import read_function, read_spec
-from edgekit.backends.coreml.plan import Value, described
+from edgekit.backends.coreml.steps import Value, described
 from edgekit.backends.facts import FileFacts
 
 OS_OF_SPECIFICATION = {6: "iOS15", 7: "iOS16", 8: "iOS17", 9: "iOS18", 10: "iOS26"}

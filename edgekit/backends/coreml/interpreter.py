@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekit.backends.coreml.plan import Plan, Step, Value
+from edgekit.backends.coreml.steps import Step, Steps, Value
 from edgekit.backends.runnable import Array
 from edgekit.errors import UsageError, first_line
 
@@ -28,10 +28,10 @@ def listed(names: Mapping[str, object] | list[str]) -> str:
 class MilProgram:
     """A Runnable over the operators of one function of a saved package."""
 
-    def __init__(self, plan: Plan, *, emulate_half: bool = True) -> None:
-        self.plan = plan
+    def __init__(self, program: Steps, *, emulate_half: bool = True) -> None:
+        self.program = program
         self.emulate_half = self.rounds_to_half = emulate_half
-        half = plan.has_half and emulate_half
+        half = program.has_half and emulate_half
         self.reference = f"{REFERENCE} ({'float16 emulated' if half else 'float32'})"
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -41,17 +41,17 @@ class MilProgram:
         """
         with torch.inference_mode():
             values = self.accept(inputs)
-            for step in self.plan.steps:
+            for step in self.program.steps:
                 self.compute(step, values)
                 for name in step.finished:
                     del values[name]
-            return {out.name: self.to_numpy(out, values[out.name]) for out in self.plan.outputs}
+            return {out.name: self.to_numpy(out, values[out.name]) for out in self.program.outputs}
 
     @torch.inference_mode()
     def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
         """Every operator output in execution order: value name, operator, value."""
         values = self.accept(inputs)
-        for step in self.plan.steps:
+        for step in self.program.steps:
             self.compute(step, values)
             for out in step.outputs:
                 yield out.name, step.op, self.to_numpy(out, values[out.name])
@@ -91,12 +91,12 @@ class MilProgram:
 
     def accept(self, inputs: Mapping[str, Array]) -> dict[str, Tensor]:
         """Check the inputs and return them with the constants as the first values."""
-        declared = {value.name: value for value in self.plan.inputs}
+        declared = {value.name: value for value in self.program.inputs}
         if unknown := [name for name in inputs if name not in declared]:
             raise UsageError(
                 f"The program has no input {listed(unknown)}; its inputs are {listed(declared)}."
             )
-        values = dict(self.plan.constants)
+        values = dict(self.program.constants)
         for name, value in declared.items():
             if name not in inputs:
                 raise UsageError(f"Input {name} is missing; the inputs are {listed(declared)}.")

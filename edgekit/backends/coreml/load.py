@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.backends.coreml.interpreter import MilProgram
-from edgekit.backends.coreml.plan import plan
 from edgekit.backends.coreml.quiet import import_coremltools
+from edgekit.backends.coreml.steps import read_steps
 from edgekit.errors import UsageError, first_line
 
 WEIGHTS = Path("Data/com.apple.CoreML/weights")
@@ -19,7 +19,7 @@ def load(path: Path, function: str = "main", *, emulate_half: bool = True) -> Mi
     Raises UsageError for anything that is not a readable ML Program with that function, and
     ConversionError for an operator that the interpreter does not know.
     """
-    return MilProgram(plan(read_function(path, function)), emulate_half=emulate_half)
+    return MilProgram(read_steps(read_function(path, function)), emulate_half=emulate_half)
 
 
 def read_function(path: Path, function: str) -> Any:

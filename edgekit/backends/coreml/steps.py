@@ -62,7 +62,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Steps:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     steps: tuple[Step, ...]
@@ -107,7 +107,7 @@ def as_attribute(var: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
-class Planner:
+class _Reader:
     """Collects the constants of one function while its operators become steps."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Planner:
         )
 
 
-def plan(function: Any) -> Plan:
+def read_steps(function: Any) -> Steps:
     """Turn a coremltools function into steps. Raises ConversionError for an unknown operator."""
     ops = [op for op in function.operations if not op.op_type.startswith("const")]
     kept = {var.name for var in function.outputs}
@@ -177,13 +177,13 @@ def plan(function: Any) -> Plan:
     finished: dict[int, list[str]] = {}
     for name, index in last_reader.items():
         finished.setdefault(index, []).append(name)
-    planner = Planner()
-    steps = tuple(planner.step(op, finished.get(index, ())) for index, op in enumerate(ops))
+    reader = _Reader()
+    steps = tuple(reader.step(op, finished.get(index, ())) for index, op in enumerate(ops))
     for var in function.outputs:
-        planner.named(var)
-    return Plan(
+        reader.named(var)
+    return Steps(
         tuple(described(var) for var in function.inputs.values()),
         tuple(described(var) for var in function.outputs),
         steps,
-        planner.constants,
+        reader.constants,
     )
