@@ -186,6 +186,11 @@ def test_what_import_offers_can_be_had() -> None:
         _ = edgekit.exprot
 
 
+def test_an_export_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    edgekit.export(nn.ReLU(), torch.randn(1, 4), target="coreml", output=tmp_path / "b")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.slow
 def test_the_file_of_another_teacher_s_decoder_is_told_by_its_projection_heads(
     tmp_path: Path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import uuid
 from dataclasses import dataclass, replace
@@ -44,18 +46,21 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
         )
     doors = {spec.name: _door(spec.dtype) for spec in (*program.inputs, *program.outputs)}
     try:
-        model = ct.convert(
-            program.exported,
-            convert_to="mlprogram",
-            minimum_deployment_target=getattr(ct.target, options.minimum_os),
-            compute_precision=precision,
-            skip_model_load=True,
-            inputs=[
-                ct.TensorType(spec.name, shape=spec.shape, dtype=doors[spec.name])
-                for spec in program.inputs
-            ],
-            outputs=[ct.TensorType(spec.name, dtype=doors[spec.name]) for spec in program.outputs],
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # four progress bars
+            model = ct.convert(
+                program.exported,
+                convert_to="mlprogram",
+                minimum_deployment_target=getattr(ct.target, options.minimum_os),
+                compute_precision=precision,
+                skip_model_load=True,
+                inputs=[
+                    ct.TensorType(spec.name, shape=spec.shape, dtype=doors[spec.name])
+                    for spec in program.inputs
+                ],
+                outputs=[
+                    ct.TensorType(spec.name, dtype=doors[spec.name]) for spec in program.outputs
+                ],
+            )
     except OSError:  # a full disk
         raise
     except Exception as error:  # coremltools raises whatever a lowering met

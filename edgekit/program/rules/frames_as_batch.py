@@ -263,15 +263,10 @@ def _every(edit: GraphEditor, frames: Node, start: int, count: int, step: int) -
 
 
 def _with_zero_frames(edit: GraphEditor, frames: Node, before: int, after: int) -> Node:
-    def blank(count: int) -> list[Node]:
-        zeros = torch.zeros(count, *shape_of(frames)[1:], dtype=frames.meta["val"].dtype)
-        return [edit.constant(zeros)] if count else []
-
-    if not after:
+    """As a pad, which a file states in a few bytes; zeros to concatenate would be stored as weights."""
+    if not before and not after:
         return frames
-    start = blank(before)
-    end = start if before == after else blank(after)
-    return edit.call(aten.cat.default, [*start, frames, *end], 0)
+    return edit.call(aten.constant_pad_nd.default, frames, [0, 0, 0, 0, 0, 0, before, after], 0.0)
 
 
 LOWERINGS: dict[Any, Callable[[_Folding, Node], Node | None]] = {
