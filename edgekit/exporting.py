@@ -32,8 +32,6 @@ from edgekit.target import Target
 
 Progress = Callable[[str], None]
 
-DOOR_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
-
 
 def silent(_: str) -> None:
     """No progress."""
@@ -92,13 +90,13 @@ def doors(
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs with the element types that the written file has.
 
-    Raises ConversionError for a type that no file of ours takes.
+    Raises ConversionError for a type that the format does not take.
     """
     for spec in (*program.inputs, *program.outputs):
-        if spec.dtype not in DOOR_TYPES:
+        if spec.dtype not in backend.takes:
             raise ConversionError(
-                f"'{spec.name}' is {spec.dtype}, and files take {', '.join(DOOR_TYPES)}: call "
-                "module.float(), give float32 inputs, and choose half precision with --precision."
+                f"'{spec.name}' is {spec.dtype}, and these files take {', '.join(backend.takes)}: call "
+                "module.float(), give inputs of such a type, and choose half precision with --precision."
             )
 
     def at_the_door(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

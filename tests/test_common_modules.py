@@ -82,6 +82,16 @@ def test_what_core_ml_would_not_load_is_not_written(
     assert not (tmp_path / "b").exists()
 
 
+def test_a_picture_of_bytes_is_refused_by_name_where_the_format_has_none(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"is uint8, and these files take float32, int64"):
+        exported(
+            tmp_path,
+            lambda x: x.float() / 255,
+            torch.zeros(1, 3, dtype=torch.uint8),
+            target="coreml",
+        )
+
+
 def test_a_forward_that_fails_without_a_word_is_an_error_that_names_it(tmp_path: Path) -> None:
     def forward(x: Tensor) -> Tensor:
         if x.shape[-1] % 32:

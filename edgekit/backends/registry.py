@@ -13,12 +13,19 @@ from edgekit.errors import UsageError
 from edgekit.program.program import Program
 from edgekit.target import Target
 
+EVERY_TYPE = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
+
 
 class Backend(Protocol):
     """How one file format is written and read."""
 
     @property
     def suffix(self) -> str: ...
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Element types that a program's inputs and outputs may have."""
+        ...
 
     def door_type(self, dtype: str) -> str:
         """Element type, at the file's doors, of a program's input or output."""
@@ -40,6 +47,7 @@ class Backend(Protocol):
 @dataclass(frozen=True)
 class OnnxBackend:
     suffix: str = ".onnx"
+    takes: tuple[str, ...] = EVERY_TYPE
 
     def door_type(self, dtype: str) -> str:
         return dtype
@@ -73,6 +81,7 @@ class OnnxBackend:
 @dataclass(frozen=True)
 class CoreMLBackend:
     suffix: str = ".mlpackage"
+    takes: tuple[str, ...] = ("float32", "int64", "int32", "bool")  # coremltools 9.0 refuses others
 
     def door_type(self, dtype: str) -> str:
         return "float32" if dtype == "float32" else "int32"
@@ -104,6 +113,7 @@ class CoreMLBackend:
 @dataclass(frozen=True)
 class CoreAIBackend:
     suffix: str = ".aimodel"
+    takes: tuple[str, ...] = EVERY_TYPE
 
     def door_type(self, dtype: str) -> str:
         return dtype
