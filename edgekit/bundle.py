@@ -48,7 +48,8 @@ class Bundle:
 
     @property
     def gate(self) -> Gate:
-        return Gate(float(self.manifest["gate_psnr_db"]))
+        gate = self.manifest["gate"]
+        return Gate(float(gate["psnr_db"]), float(gate["integers_differ"]))
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

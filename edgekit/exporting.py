@@ -145,15 +145,16 @@ def export_model(
             progress("simplify")
             simplified = backend.simplify(path, inputs)
         write_golden(partial, inputs, expected)
-        gate = Gate(float(target.gates[prepared.precision]))
+        half = prepared.precision == "fp16"
+        gate = Gate(
+            float(target.gates[prepared.precision]), target.half_integers_differ if half else 0.0
+        )
         report = None
         if options.verify:
             progress("verify")
             report = _proof(backend, path, inputs, expected, prepared, gate)
         fields = _manifest_fields(model, target, prepared, simplified, report)
-        manifest = write_manifest(
-            partial, {**fields, "model": path.name, "gate_psnr_db": gate.psnr_db}
-        )
+        manifest = write_manifest(partial, {**fields, "model": path.name, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
 
 

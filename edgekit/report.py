@@ -24,12 +24,14 @@ def json_number(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class Gate:
-    """What an output must reach. Integer outputs must be equal whatever the gate says."""
+    """What an output must reach: decibels if it holds real numbers, equality if integers."""
 
     psnr_db: float
+    integers_differ: float = 0.0
+    """Share of an output's integers (a class map, indices) that may be others, 0 to 1."""
 
     def to_json(self) -> dict[str, float]:
-        return {"psnr_db": self.psnr_db}
+        return {"psnr_db": self.psnr_db, "integers_differ": self.integers_differ}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class Target:
     gates: Mapping[str, float]
     """Precision to the least PSNR in dB against eager float32."""
     lints: Lints
+    half_integers_differ: float = 0.0
+    """Share of integers that half precision may change: where two classes are close, one wins."""
     rules: tuple[str, ...] = ()
     """Rewrite rules for this runtime, beside those that always run."""
     opset: int = 0

@@ -22,7 +22,7 @@ from edgekit.errors import MissingEnvironmentError, UsageError
 SPEC = {"name": "x", "shape": [1, 2], "dtype": "float32"}
 FIELDS = {
     "schema": 1, "name": "net", "family": None, "model": "net.onnx", "format": "onnx",
-    "target": "onnx", "precision": "fp32", "rewrites": {}, "gate_psnr_db": 100.0,
+    "target": "onnx", "precision": "fp32", "rewrites": {}, "gate": {"psnr_db": 100.0, "integers_differ": 0.0},
     "inputs": [SPEC], "outputs": [{**SPEC, "name": "y", "low": -1.0, "high": 1.0}],
     "latent_scaling": None,
 }  # fmt: skip

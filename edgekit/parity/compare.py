@@ -58,7 +58,8 @@ def _measure(spec: TensorSpec, expected: Array, actual: Array, gate: Gate) -> Ou
     else:
         # Integers beyond 2**53 are not exact in float64, so equality is asked of the originals.
         wrong = int(np.count_nonzero(expected != actual))
-        reason = f"{wrong} of {expected.size} integers differ." if wrong else ""
+        too_many = wrong > gate.integers_differ * expected.size
+        reason = f"{wrong} of {expected.size} integers differ." if too_many else ""
     cosine = cosine_similarity(wanted, got)
     return OutputParity(spec.name, decibels, max_abs, mean_abs, cosine, not reason, reason)
 

@@ -36,8 +36,8 @@ def test_a_changed_file_is_named(edgekit: Command, onnx_copy: Path, name: str, c
     "damage",
     ["", "{", "[]", "null", "{}", '"text"', "\xff", *(f"-{field}" for field in (
         "name", "model", "format", "target", "precision", "files", "inputs", "outputs",
-        "gate_psnr_db", "rewrites", "family", "schema",
-    )), "model=3", "files=[]", 'inputs=[{"name": "x"}]', 'inputs=3', 'gate_psnr_db="high"',
+        "gate", "rewrites", "family", "schema",
+    )), "model=3", "files=[]", 'inputs=[{"name": "x"}]', 'inputs=3', 'gate={"psnr_db": "high"}',
      'latent_scaling={"shift": 1}', "latent_scaling=3", 'outputs=[{"name": "x", "shape": 3}]'],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["run", "verify", "inspect"])

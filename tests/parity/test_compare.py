@@ -80,6 +80,14 @@ def test_integers_must_be_equal_and_the_reason_counts_those_that_differ() -> Non
     assert output.reason == "1 of 10 integers differ."
 
 
+def test_a_gate_may_let_a_share_of_the_integers_differ() -> None:
+    classes = np.arange(100, dtype=np.int64)
+    one, two = (np.where(classes < count, 200, classes) for count in (1, 2))
+    gate = Gate(0.0, integers_differ=0.01)
+    assert judge(classes, one, gate)[0].passed
+    assert not judge(classes, two, gate)[0].passed
+
+
 def test_integers_that_differ_beyond_double_precision_differ() -> None:
     large = np.array([2**53], dtype=np.int64)
     assert not judge(large, large + 1, Gate(0.0))[0].passed
