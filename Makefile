@@ -28,6 +28,7 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --wheel
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): torch and the converters, two minutes on a fast line"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

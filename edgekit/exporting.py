@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,12 @@ class Prepared:
 
 def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
     """Capture, rewrite and lint; nothing is converted or written."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own internals
+        return _prepare(model, target, precision)
+
+
+def _prepare(model: Model, target: Target, precision: str | None) -> Prepared:
     chosen = target.require_precision(precision)
     captured: Capture = capture(model.module, model.example_inputs, model.inputs, model.outputs)
     require_convertible(captured.program)

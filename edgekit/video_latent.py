@@ -55,7 +55,7 @@ class VideoLatent:
             TensorSpec("latent", latent, axes="NCTHW", meaning=meaning),
             TensorSpec(
                 "video", (1, 3, frames, height, width), axes="NCTHW", low=self.low, high=self.high,
-                meaning="RGB frames",
+                meaning="RGB frames, not clamped: a few values pass low and high",
             ),
         )  # fmt: skip
 

@@ -112,6 +112,8 @@ def export(
         print("not verified (--no-verify)")
     if bundle.manifest["simplify"]:
         print(bundle.manifest["simplify"])
+    for warning in bundle.manifest["warnings"]:
+        print(f"warning: {warning}")
     megabytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     print(f"wrote {folder} ({megabytes:.1f} MB) in {seconds:.1f} s")
 

@@ -60,7 +60,7 @@ def info(
         ("input", f"{latent.name} {latent.axes} {'x'.join(map(str, latent.shape))}"),
         (
             "output",
-            f"{video.name} {video.axes} {'x'.join(map(str, video.shape))} in [{video.low:g}, {video.high:g}]",
+            f"{video.name} {video.axes} {'x'.join(map(str, video.shape))} in [{video.low:g}, {video.high:g}], not clamped",
         ),
     ]
     print(aligned(rows))

@@ -14,6 +14,7 @@ import typer
 
 from edgekit.cli import doctor, export, info, inspect, run, verify
 from edgekit.cli import list as list_verb
+from edgekit.cli.interrupt import remember_interrupts
 from edgekit.errors import EdgekitError, MissingEnvironmentError
 
 INTERRUPTED = 130
@@ -37,6 +38,7 @@ def main() -> None:
     """Entry point: `--debug` (or EDGEKIT_DEBUG=1) shows tracebacks."""
     debug = "--debug" in sys.argv or bool(os.environ.get("EDGEKIT_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    remember_interrupts()
     sys.exit(run_command(arguments, debug=debug))
 
 

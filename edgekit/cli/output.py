@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekit.cli.interrupt import stop_if_interrupted
 from edgekit.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout, nothing else.")]
@@ -28,12 +29,17 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     """
     with redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
-            yield lambda _step: None
+            yield lambda _step: stop_if_interrupted()
             return
         from rich.console import Console
 
         with Console(stderr=True).status(title) as status:
-            yield lambda step: status.update(f"{title}: {step}")
+
+            def show(step: str) -> None:
+                stop_if_interrupted()
+                status.update(f"{title}: {step}")
+
+            yield show
 
 
 def is_factory(name: str) -> bool:

@@ -75,6 +75,8 @@ def run(
             }
         )
         return
+    if not named:
+        print("input: the bundle's golden one, which is random numbers; --input takes yours")
     for name, facts in summary.items():
         shape = "x".join(str(size) for size in results[name].shape)
         print(

@@ -243,6 +243,33 @@ def _wait_for_conversion(process: subprocess.Popen[str], folder: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_a_library_swallows_still_ends_the_export(place: Path, name: str) -> None:
+    """The converter is replaced by one with a bare `except` around the moment of the signal."""
+    swallow = (
+        "import os, signal\n"
+        "from edgekit.backends.registry import OnnxBackend\n"
+        "def write(self, program, path, target, *, half):\n"
+        f"    try: os.kill(os.getpid(), signal.{name})\n"
+        "    except BaseException: pass\n"
+        "    path.write_bytes(b'half a file')\n"
+        "OnnxBackend.write = write\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        swallow + START,
+        "export",
+        "factories:make",
+        "--target",
+        "onnx",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted; nothing was written." in done.stderr
+    assert not leftovers(place)
+
+
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_ctrl_c_in_the_middle_leaves_nothing(place: Path, target: str) -> None:
     import signal

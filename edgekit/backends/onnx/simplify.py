@@ -48,7 +48,7 @@ def simplify(path: Path, inputs: Mapping[str, Array]) -> str:
         except Exception as error:  # protobuf and onnx each raise their own
             return f"onnxsim wrote what is no model ({type(error).__name__}); it was dropped"
         if after > before * (1 - WORTH_IT):
-            return f"onnxsim would leave {after} of {before} nodes; its graph was dropped"
+            return f"onnxsim finds little to remove ({after} of {before} nodes stay); the file is as it was"
         reason = _changed(path, candidate, inputs)
         if reason:
             return f"onnxsim's graph ({after} of {before} nodes) was dropped: {reason}"
