@@ -15,6 +15,7 @@ from edgekit.program.rule import Decision, Rule, rewrite
 from edgekit.program.rules import rules
 from edgekit.program.rules.activation_before_shuffle import ActivationBeforeShuffle
 from edgekit.program.rules.blocked_layout_entry import BlockedLayoutEntry
+from edgekit.program.rules.channels_last_shuffle import ChannelsLastShuffle
 from edgekit.program.rules.convolve_before_shuffle import ConvolveBeforeShuffle, kernel_on_cells
 from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
 
@@ -178,3 +179,53 @@ def test_a_convolution_without_a_residual_needs_no_entry() -> None:
 def test_an_unknown_rule_in_a_target_is_named() -> None:
     with pytest.raises(UsageError, match="'fast'; there are convolve-before-shuffle"):
         rules(half=False, runtime=["fast"])
+
+
+class Upsampler(nn.Module):
+    """Convolution, activation, shuffle."""
+
+    def __init__(self, channels: int, factor: int, bias: bool, groups: int = 1) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv = nn.Conv2d(4, channels * factor**2, 3, padding=1, bias=bias, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.leaky_relu(self.conv(x), 0.2), self.factor)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    factor=st.integers(2, 3),
+    batch=st.integers(1, 3),
+    channels=st.integers(16, 18),
+    height=st.integers(1, 4),
+    width=st.integers(1, 4),
+    bias=st.booleans(),
+)
+def test_a_convolution_with_sorted_filters_is_shuffled_in_one_move(
+    factor: int, batch: int, channels: int, height: int, width: int, bias: bool
+) -> None:
+    module = Upsampler(channels, factor, bias)
+    operators, _, difference = operators_after(
+        module, torch.randn(batch, 4, height, width), ChannelsLastShuffle()
+    )
+    assert operators[:2] == ["conv2d", "leaky_relu"]
+    assert "pixel_shuffle" not in operators
+    assert operators.count("permute") == 3  # out of channels-first order, rows, and back
+    assert difference < 1e-5
+
+
+def test_a_thin_picture_is_not_shuffled_in_channels_last_order() -> None:
+    operators, decisions, _ = operators_after(
+        Upsampler(3, 2, bias=True), torch.randn(1, 4, 3, 5), ChannelsLastShuffle()
+    )
+    assert "pixel_shuffle" in operators
+    assert "it pays from 16 on" in decisions[0].reason
+
+
+def test_filters_of_groups_keep_their_order() -> None:
+    operators, decisions, _ = operators_after(
+        Upsampler(16, 2, bias=True, groups=2), torch.randn(1, 4, 3, 5), ChannelsLastShuffle()
+    )
+    assert "pixel_shuffle" in operators
+    assert not decisions

@@ -8,6 +8,7 @@ from edgekit.errors import UsageError
 from edgekit.program.rule import Rule
 from edgekit.program.rules.activation_before_shuffle import ActivationBeforeShuffle
 from edgekit.program.rules.blocked_layout_entry import BlockedLayoutEntry
+from edgekit.program.rules.channels_last_shuffle import ChannelsLastShuffle
 from edgekit.program.rules.convolve_before_shuffle import ConvolveBeforeShuffle
 from edgekit.program.rules.exact_reciprocal import ReciprocalAsDivision
 from edgekit.program.rules.fold_batch_norm import FoldBatchNorm
@@ -20,7 +21,8 @@ from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
 from edgekit.program.rules.written_out import WrittenRMSNorm, WrittenTanhGelu
 
 FOR_ONE_RUNTIME = {
-    rule.name: rule for rule in (ConvolveBeforeShuffle, TwoMoveShuffle, BlockedLayoutEntry)
+    rule.name: rule
+    for rule in (ConvolveBeforeShuffle, ChannelsLastShuffle, TwoMoveShuffle, BlockedLayoutEntry)
 }
 """Rules that a target file asks for by name, because they pay in its runtime only."""
 

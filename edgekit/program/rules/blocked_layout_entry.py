@@ -19,7 +19,12 @@ from edgekit.program.source import source_line
 
 aten = torch.ops.aten
 ENTRANCES = {aten.conv2d.default, aten.max_pool2d.default, aten.avg_pool2d.default}
-MOVES = {aten.reshape.default, aten.view.default, aten.pixel_shuffle.default}
+MOVES = {
+    aten.reshape.default,
+    aten.view.default,
+    aten.permute.default,
+    aten.pixel_shuffle.default,
+}
 
 
 class BlockedLayoutEntry(Rule):
