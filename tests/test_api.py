@@ -113,7 +113,9 @@ def test_other_floats_at_the_doors_are_refused_with_the_remedy(
     tmp_path: Path, dtype: torch.dtype
 ) -> None:
     example = torch.ones(1, 3, dtype=dtype)
-    with pytest.raises(ConversionError, match=r"float32.*: call module\.float\(\), give inputs of such a type"):
+    with pytest.raises(
+        ConversionError, match=r"float32.*: call module\.float\(\), give inputs of such a type"
+    ):
         edgekit.export(Written(lambda x: x * 2), example, output=tmp_path / "b")
 
 
