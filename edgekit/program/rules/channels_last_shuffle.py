@@ -87,5 +87,5 @@ class ChannelsLastShuffle(Rule):
 
 def sub_pixels_first(parameter: Tensor, factor: int) -> Tensor:
     """Sort the first axis from (channel, sub-pixel) to (sub-pixel, channel)."""
-    cells = parameter.unflatten(0, (-1, factor**2))
+    cells = parameter.reshape(-1, factor**2, *parameter.shape[1:])
     return cells.transpose(0, 1).flatten(0, 1)
