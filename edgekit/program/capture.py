@@ -53,12 +53,17 @@ def capture(
 
 def recapture(module: torch.fx.GraphModule, program: Program) -> Program:
     """The Program of an edited graph of `program`, with its names and source lines kept."""
-    arguments = tuple(
-        torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in program.inputs
-    )
+    return capture_graph(module, program.inputs, program.outputs)
+
+
+def capture_graph(
+    module: torch.fx.GraphModule, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> Program:
+    """A graph of ATen operators as a Program with these inputs and outputs."""
+    arguments = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
     with torch.no_grad():
         exported = torch.export.export(module, arguments).run_decompositions({})
-    return Program(exported, program.inputs, program.outputs)
+    return Program(exported, inputs, outputs)
 
 
 def expanded(program: Program, operators: Collection[str]) -> Program:

@@ -31,7 +31,7 @@ class GraphEditor:
         assert isinstance(module, GraphModule)
         self.module = module
         self.graph = module.graph
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._origin: Node | None = None
         self._constants = 0
         self._free_views()
@@ -50,7 +50,7 @@ class GraphEditor:
                 torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype))
                 for spec in self.program.inputs
             ]
-            FakeTensorProp(self.module, self._fake).propagate(*arguments)
+            FakeTensorProp(self.module, self.fake).propagate(*arguments)
 
     @contextmanager
     def replacing(self, node: Node) -> Iterator[None]:
@@ -63,9 +63,8 @@ class GraphEditor:
     def call(self, operator: Any, *arguments: Any, **options: Any) -> Node:
         node = self.graph.call_function(operator, arguments, options)
         if self._origin is not None:
-            kept = ("stack_trace", "nn_module_stack", "torch_fn")
-            node.meta = {key: self._origin.meta[key] for key in kept if key in self._origin.meta}
-        with self._fake, torch.no_grad():
+            node.meta = provenance(self._origin)
+        with self.fake, torch.no_grad():
             values = map_arg((arguments, options), lambda argument: argument.meta["val"])
             node.meta["val"] = operator(*values[0], **values[1])
         return node
@@ -79,7 +78,7 @@ class GraphEditor:
             name = f"rewritten_{self._constants}"
         self.module.register_buffer(name, value.detach().contiguous())
         node = self.graph.get_attr(name)
-        node.meta["val"] = self._fake.from_tensor(value)
+        node.meta["val"] = self.fake.from_tensor(value)
         return node
 
     def constant_value(self, node: object) -> Tensor | None:
@@ -97,6 +96,12 @@ class GraphEditor:
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         return recapture(self.module, self.program)
+
+
+def provenance(node: Node) -> dict[str, Any]:
+    """What a node's metadata says of its place in the module's source."""
+    kept = ("stack_trace", "nn_module_stack", "torch_fn")
+    return {key: node.meta[key] for key in kept if key in node.meta}
 
 
 def arguments_of(node: Node) -> tuple[Any, ...]:

@@ -1,0 +1,87 @@
+"""What an index map answers, and the map of operators that need the whole of their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.fx import Node
+
+from edgekit.plan.region import Region, whole
+
+
+class Tape(Protocol):
+    """Where emitted operators go: into a graph, or straight to torch."""
+
+    def operand(self, node: Node, region: Region) -> Any:
+        """A part of a value emitted before, or of a constant."""
+        ...
+
+    def call(self, operator: Any, *arguments: Any, **options: Any) -> Any: ...
+
+    def sizes(self, value: Any) -> tuple[int, ...]:
+        """Shape of an emitted value."""
+        ...
+
+
+class IndexMap:
+    """Of one kind of operator. All three methods speak of boxes of one output tensor."""
+
+    def computed(self, node: Node, region: Region) -> Region:
+        """What is computed if `region` is asked for: itself, or more where it cannot be less."""
+        return region
+
+    def needs(self, node: Node, region: Region) -> dict[Node, Region]:
+        """Boxes of the inputs that computing `region` reads; weights are left out."""
+        raise NotImplementedError
+
+    def emit(self, node: Node, region: Region, tape: Tape) -> Any:
+        """The operator on those boxes; its result is `region` exactly."""
+        raise NotImplementedError
+
+
+class Whole(IndexMap):
+    """Everything for anything: the map of operators that look at the whole image, or unknown ones."""
+
+    def computed(self, node: Node, region: Region) -> Region:
+        return whole(shape(node))
+
+    def needs(self, node: Node, region: Region) -> dict[Node, Region]:
+        return {source: whole(shape(source)) for source in activations(node)}
+
+    def emit(self, node: Node, region: Region, tape: Tape) -> Any:
+        return tape.call(node.target, *filled(node.args, tape), **filled(node.kwargs, tape))
+
+
+def shape(node: Node) -> tuple[int, ...]:
+    """Of the value, or of the first of several."""
+    value = node.meta["val"]
+    first = value[0] if isinstance(value, tuple | list) else value
+    return tuple(int(size) for size in first.shape) if isinstance(first, Tensor) else ()
+
+
+def is_constant(node: Node) -> bool:
+    return node.op == "get_attr"
+
+
+def activations(node: Node) -> Iterator[Node]:
+    """Inputs that are computed, each once."""
+    return (source for source in node.all_input_nodes if not is_constant(source))
+
+
+def filled(value: Any, tape: Tape) -> Any:
+    """Arguments with every node replaced by its whole value."""
+    if isinstance(value, Node):
+        return tape.operand(value, whole(shape(value)))
+    if isinstance(value, tuple | list):
+        return type(value)(filled(item, tape) for item in value)
+    if isinstance(value, dict):
+        return {key: filled(item, tape) for key, item in value.items()}
+    return value
+
+
+def with_full(region: Region, node: Node, dims: set[int]) -> Region:
+    """`region` with the whole extent of some dimensions."""
+    sizes = shape(node)
+    return tuple((0, sizes[dim]) if dim in dims else span for dim, span in enumerate(region))

@@ -1,0 +1,108 @@
+"""Matrix products and attention: batch dimensions and rows stand apart, the rest is needed whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from edgekit.plan.maps.index_map import IndexMap, Tape, is_constant, shape, with_full
+from edgekit.plan.region import Region, hull, whole
+
+aten = torch.ops.aten
+
+
+class Linear(IndexMap):
+    """x @ weight.T + bias over the last dimension."""
+
+    def computed(self, node: Node, region: Region) -> Region:
+        return with_full(region, node, {len(region) - 1})
+
+    def needs(self, node: Node, region: Region) -> dict[Node, Region]:
+        source: Any = node.args[0]
+        return {source: (*region[:-1], (0, shape(source)[-1]))}
+
+    def emit(self, node: Node, region: Region, tape: Tape) -> Any:
+        source: Any = node.args[0]
+        ((_, needed),) = self.needs(node, region).items()
+        parameters = [
+            tape.operand(value, whole(shape(value))) if isinstance(value, Node) else value
+            for value in node.args[1:]
+        ]
+        return tape.call(node.target, tape.operand(source, needed), *parameters)
+
+
+class Product(IndexMap):
+    """matmul, bmm: rows of the left side, all of the right side's matrix."""
+
+    def computed(self, node: Node, region: Region) -> Region:
+        return with_full(region, node, {len(region) - 1})
+
+    def boxes(self, node: Node, region: Region) -> list[tuple[Node, Region]]:
+        left: Any = node.args[0]
+        right: Any = node.args[1]
+        if len(shape(left)) != len(region) or len(shape(right)) > len(region):
+            return [(left, whole(shape(left))), (right, whole(shape(right)))]
+        found = []
+        for source, rows in ((left, region[-2]), (right, None)):
+            sizes = shape(source)
+            lead = len(region) - len(sizes)
+            batch = tuple(
+                (0, 1) if size == 1 else region[lead + dim] for dim, size in enumerate(sizes[:-2])
+            )
+            found.append((source, (*batch, rows or (0, sizes[-2]), (0, sizes[-1]))))
+        return found
+
+    def needs(self, node: Node, region: Region) -> dict[Node, Region]:
+        found: dict[Node, Region] = {}
+        for source, box in self.boxes(node, region):
+            if not is_constant(source):
+                found[source] = hull([found[source], box]) if source in found else box
+        return found
+
+    def emit(self, node: Node, region: Region, tape: Tape) -> Any:
+        return tape.call(
+            node.target, *(tape.operand(source, box) for source, box in self.boxes(node, region))
+        )
+
+
+class Attention(IndexMap):
+    """softmax(q kᵀ) v: batch and heads stand apart, and rows of q; keys and values are needed whole."""
+
+    def computed(self, node: Node, region: Region) -> Region:
+        return with_full(region, node, {len(region) - 2, len(region) - 1})
+
+    def boxes(self, node: Node, region: Region) -> list[tuple[Node, Region]]:
+        found = []
+        for source in node.args[:4]:
+            if isinstance(source, Node):
+                sizes = shape(source)
+                lead = len(region) - len(sizes)
+                batch = tuple(
+                    (0, 1) if size == 1 else region[lead + dim]
+                    for dim, size in enumerate(sizes[:-2])
+                )
+                found.append((source, (*batch, *whole(sizes)[-2:])))
+        return found
+
+    def needs(self, node: Node, region: Region) -> dict[Node, Region]:
+        found: dict[Node, Region] = {}
+        for source, box in self.boxes(node, region):
+            if not is_constant(source):
+                found[source] = hull([found[source], box]) if source in found else box
+        return found
+
+    def emit(self, node: Node, region: Region, tape: Tape) -> Any:
+        boxes = iter(self.boxes(node, region))
+        arguments = [
+            tape.operand(*next(boxes)) if isinstance(value, Node) else value for value in node.args
+        ]
+        return tape.call(node.target, *arguments, **node.kwargs)
+
+
+MATRIX: dict[object, IndexMap] = {
+    aten.linear.default: Linear(),
+    **dict.fromkeys((aten.matmul.default, aten.bmm.default), Product()),
+    aten.scaled_dot_product_attention.default: Attention(),
+}

@@ -1,0 +1,262 @@
+"""Activation memory: which storages are alive at each step, whole or for the tiles of a grid.
+
+Bytes are those of live tensors: views share their input's storage, and an operator of single
+elements overwrites an input that nobody reads afterwards. Weights and a runtime's work buffers are
+not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from operator import getitem
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.fx import Node
+
+from edgekit.plan.maps import map_of
+from edgekit.plan.maps.index_map import is_constant, shape
+from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
+from edgekit.plan.network import Network
+from edgekit.program.source import source_line
+
+aten = torch.ops.aten
+Counts = npt.NDArray[np.int64]
+
+VIEWS = {
+    aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints,
+    aten.unflatten.int, aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim,
+    aten.squeeze.dims, aten.alias.default, aten.detach.default, aten.dropout.default,
+    aten.clone.default, aten.contiguous.default, aten.lift_fresh_copy.default, getitem,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """What is counted, and how large an element is."""
+
+    element_bytes: int = 4
+    """Of a floating-point value as the file stores it: 4, 2, or 1 for int8 arithmetic."""
+    depthwise_in_place: bool = False
+    """As TinyEngine runs it: channel by channel over its own input."""
+    input_counted: bool = True
+    """False where the network's input is read piece by piece, as MCUNetV2 and msf-CNN assume."""
+    output_counted: bool = True
+    windows_copied: bool = True
+    """A tile's input and output are arrays of their own beside the whole ones, as in a host loop."""
+
+    def bytes_per_element(self, node: Node) -> int:
+        value = node.meta["val"]
+        first = value[0] if isinstance(value, tuple | list) else value
+        return self.element_bytes if first.dtype.is_floating_point else int(first.element_size())
+
+
+@dataclass(frozen=True)
+class Storages:
+    """Memory of a run of nodes: who owns a storage, from which step to which it is alive."""
+
+    nodes: tuple[Node, ...]
+    owner: tuple[int, ...]
+    """Per node: the storage that holds its value."""
+    first: tuple[int, ...]
+    """Per storage: the step that writes it."""
+    last: tuple[int, ...]
+    """Per storage: the last step that reads it."""
+
+    def live_bytes(self, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Bytes alive at each step, steps x tiles, from the bytes of each node's value, nodes x tiles."""
+        largest: npt.NDArray[np.float64] = np.maximum.reduceat(
+            sizes[self.by_owner], self.starts, axis=0
+        )
+        return self.alive @ largest
+
+    @cached_property
+    def by_owner(self) -> Counts:
+        return np.argsort(np.array(self.owner), kind="stable")
+
+    @cached_property
+    def starts(self) -> Counts:
+        """Where each storage's nodes begin in `by_owner`."""
+        return np.searchsorted(np.array(self.owner)[self.by_owner], np.arange(len(self.first)))
+
+    @cached_property
+    def alive(self) -> npt.NDArray[np.float64]:
+        """Steps x storages: 1 where a storage is alive. As floats, for their matrix product."""
+        steps = np.arange(len(self.nodes))[:, None]
+        held = (np.array(self.first) <= steps) & (steps <= np.array(self.last))
+        return held.astype(np.float64)
+
+
+def storages(
+    network: Network,
+    nodes: Sequence[Node],
+    kept: Collection[Node],
+    model: MemoryModel,
+    lasting: Collection[Node] = (),
+) -> Storages:
+    """Assign storages to `nodes`, in order.
+
+    Those of `kept` are alive to the end, those of `lasting` from the beginning to the end.
+    """
+    step = {node: index for index, node in enumerate(nodes)}
+    final = len(nodes) - 1
+    last_read = {
+        node: final if node in kept or node in lasting else max(
+            (step[reader] for reader in network.readers[node] if reader in step), default=step[node]
+        )
+        for node in nodes
+    }  # fmt: skip
+    owner: list[int] = []
+    first: list[int] = []
+    last: list[int] = []
+    for index, node in enumerate(nodes):
+        shared = _reused(node, index, step, owner, last, model)
+        if shared is None:
+            shared = len(first)
+            first.append(index)
+            last.append(last_read[node])
+        else:
+            last[shared] = max(last[shared], last_read[node])
+        owner.append(shared)
+        if node in lasting:
+            first[shared] = 0
+    return Storages(tuple(nodes), tuple(owner), tuple(first), tuple(last))
+
+
+def _reused(
+    node: Node, index: int, step: Mapping[Node, int], owner: list[int], last: list[int],
+    model: MemoryModel,
+) -> int | None:  # fmt: skip
+    """The storage of an input that this node's value can live in, if there is one."""
+    inputs = [source for source in node.all_input_nodes if step.get(source, index) < index]
+    if node.target in VIEWS:
+        return owner[step[inputs[0]]] if inputs else None
+    elementwise = isinstance(map_of(node), Pointwise | ChannelParameters)
+    if not elementwise and not (model.depthwise_in_place and is_depthwise(node)):
+        return None
+    for source in inputs:
+        number = owner[step[source]]
+        if last[number] <= index and prod(shape(source)) >= prod(shape(node)):
+            return number
+    return None
+
+
+def is_depthwise(node: Node) -> bool:
+    if not str(node.target).startswith("aten.conv") or "transpose" in str(node.target):
+        return False
+    weight: Any = node.args[1]
+    groups = node.args[6] if len(node.args) > 6 else 1
+    return bool(groups == shape(weight)[0] and shape(weight)[1] == 1 and groups != 1)
+
+
+def macs_per_element(node: Node) -> int:
+    """Multiply-accumulates for one element of the node's value."""
+    name = str(node.target)
+    if name.startswith("aten.conv"):
+        weight: Any = node.args[1]
+        sizes = shape(weight)
+        if "transpose" not in name:
+            return prod(sizes[1:])
+        strides: Any = node.args[3] if len(node.args) > 3 else [1]
+        stride: int = prod(strides) if len(strides) > 1 else int(strides[0]) ** (len(sizes) - 2)
+        groups: Any = node.args[6] if len(node.args) > 6 else 1
+        sides = [int(side) for side in strides]
+        stride = prod(sides) if len(sides) > 1 else sides[0] ** (len(sizes) - 2)
+    if node.target is aten.linear.default:
+        weight = node.args[1]
+        return shape(weight)[1]
+    if node.target in (aten.matmul.default, aten.bmm.default):
+        left: Any = node.args[0]
+        return shape(left)[-1]
+    if node.target is aten.scaled_dot_product_attention.default:
+        key: Any = node.args[1]
+        return 2 * shape(key)[-2]
+    return 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator, and what is alive while it runs."""
+
+    name: str
+    operator: str
+    source: str
+    shape: tuple[int, ...]
+    live_bytes: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Live activation bytes over the steps of a whole network."""
+
+    steps: tuple[Step, ...]
+    alive_at_peak: tuple[tuple[str, tuple[int, ...], int], ...]
+    """Name, shape and bytes of the tensors alive at the peak, largest first."""
+
+    @property
+    def peak(self) -> Step:
+        return max(self.steps, key=lambda step: step.live_bytes)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.peak.live_bytes
+
+    @property
+    def macs(self) -> int:
+        return sum(step.macs for step in self.steps)
+
+
+def timeline(network: Network, model: MemoryModel) -> Timeline:
+    """Liveness of the whole network, operator by operator."""
+    nodes = network.nodes
+    sizes = np.array(
+        [
+            [
+                0
+                if _is_left_out(node, network, model)
+                else prod(shape(node)) * model.bytes_per_element(node)
+            ]
+            for node in nodes
+        ],
+        dtype=np.int64,
+    )
+    held = storages(network, nodes, network.outputs, model)
+    live = held.live_bytes(sizes)[:, 0].astype(np.int64)
+    peak = int(np.argmax(live))
+    largest: dict[int, tuple[str, tuple[int, ...], int]] = {}
+    for index, node in enumerate(nodes[: peak + 1]):
+        number = held.owner[index]
+        if held.first[number] <= peak <= held.last[number]:
+            entry = (node.name, shape(node), int(sizes[index, 0]))
+            if number not in largest or entry[2] >= largest[number][2]:
+                largest[number] = entry
+    steps = tuple(
+        Step(
+            node.name, _operator(node), source_line(node) or "", shape(node), int(bytes_),
+            prod(shape(node)) * macs_per_element(node),
+        )
+        for node, bytes_ in zip(nodes, live, strict=True)
+    )  # fmt: skip
+    return Timeline(steps, tuple(sorted(largest.values(), key=lambda entry: -entry[2])))
+
+
+def _is_left_out(node: Node, network: Network, model: MemoryModel) -> bool:
+    return (node in network.inputs and not model.input_counted) or (
+        node in network.outputs and not model.output_counted
+    )
+
+
+def _operator(node: Node) -> str:
+    if node.op == "placeholder":
+        return "input"
+    return str(node.target).removeprefix("aten.").split(".")[0]
+
+
+def constants_of(node: Node) -> list[Node]:
+    return [source for source in node.all_input_nodes if is_constant(source)]

@@ -1,0 +1,180 @@
+"""From a path through a network to Programs: one per kind of tile, and one per stretch run at once.
+
+A tile's program reads a box of the stretch's source and gives a box of its result. Every layer in it
+computes what the next one needs and no more: tiles shrink on the way, borders have their padding and
+the inside has none. Tiles of equal geometry share a program, so that a grid of any size has nine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch.fx import GraphModule, Node
+
+from edgekit.contract import TensorSpec
+from edgekit.plan.maps.index_map import shape
+from edgekit.plan.network import Boxes, Network, boxes
+from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window
+from edgekit.plan.region import Region, whole
+from edgekit.plan.search import WHOLE, Found, Stretch, split
+from edgekit.plan.tape import GraphTape
+from edgekit.program.capture import capture_graph
+from edgekit.program.program import Program
+
+
+@dataclass(frozen=True)
+class StagePrograms:
+    """A stage whose models are still programs."""
+
+    stage: Stage
+    programs: tuple[Program, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the programs of its stages."""
+
+    plan: Plan
+    stages: tuple[StagePrograms, ...]
+
+
+def planned(network: Network, found: Found, program: Program, suffix: str) -> Planned:
+    """Write the programs of a path. Neighbouring stretches that run at once become one stage.
+
+    `suffix` ends the model files' names, such as ".onnx".
+    """
+    names = _names(network, program)
+    stages = []
+    for number, stretch in enumerate(_joined(found.stretches)):
+        stages.append(_stage(network, stretch, names, f"stage{number}", suffix))
+    tensors = {
+        names(node): Tensor(shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
+        for built in (s for s in _joined(found.stretches))
+        for node in (built.source, built.result)
+    }
+    plan = Plan(
+        tensors,
+        tuple(built.stage for built in stages),
+        found.whole_peak_bytes,
+        found.peak_bytes,
+        round(found.overhead, 6),
+    )
+    return Planned(plan, tuple(stages))
+
+
+class _names:  # noqa: N801  # used as a function
+    """Contract names for inputs and outputs, the graph's own for what lies between."""
+
+    def __init__(self, network: Network, program: Program) -> None:
+        pairs = [
+            *zip(network.inputs, program.inputs, strict=True),
+            *zip(network.outputs, program.outputs, strict=True),
+        ]
+        self.known = {node: spec.name for node, spec in pairs}
+
+    def __call__(self, node: Node) -> str:
+        return self.known.get(node, node.name)
+
+
+def _joined(stretches: tuple[Stretch, ...]) -> Iterator[Stretch]:
+    waiting: Stretch | None = None
+    for stretch in stretches:
+        if stretch.tiling != WHOLE:
+            if waiting is not None:
+                yield waiting
+            waiting = None
+            yield stretch
+        elif waiting is None:
+            waiting = stretch
+        else:
+            waiting = Stretch(
+                waiting.source, stretch.result, stretch.result, WHOLE,
+                max(waiting.peak_bytes, stretch.peak_bytes), waiting.macs + stretch.macs, stretch.worst,
+            )  # fmt: skip
+    if waiting is not None:
+        yield waiting
+
+
+def _stage(
+    network: Network, stretch: Stretch, names: _names, label: str, suffix: str
+) -> StagePrograms:
+    programs: list[Program] = []
+    kinds: dict[str, int] = {}
+    windows = []
+    door = (names(stretch.source), names(stretch.over))
+    for box in tiles(stretch):
+        found = boxes(network, (stretch.source,), {stretch.over: box})
+        module, read = tile_module(network, found, stretch, door[0])
+        kind = _geometry(module)
+        if kind not in kinds:
+            kinds[kind] = len(programs)
+            programs.append(_program(module, door, stretch, read, box))
+        averaged = stretch.over is not stretch.result
+        write = box if not averaged else whole(shape(stretch.result))
+        share = _elements(box) / _elements(whole(shape(stretch.over)))
+        windows.append(Window(kinds[kind], _plain(read), _plain(write), share if averaged else 1.0))
+    files = tuple(
+        f"{label}{suffix}" if len(programs) == 1 else f"{label}-{number}{suffix}"
+        for number in range(len(programs))
+    )
+    stage = Stage(
+        files, door[0], names(stretch.result), *door, tuple(windows), stretch.over is not stretch.result
+    )  # fmt: skip
+    return StagePrograms(stage, tuple(programs))
+
+
+def tiles(stretch: Stretch) -> Iterator[Region]:
+    """Boxes of the tiled tensor, row by row."""
+    sizes = shape(stretch.over)
+    if stretch.tiling == WHOLE:
+        yield whole(sizes)
+        return
+    lead = whole(sizes[:-2])
+    for rows in split(sizes[-2], stretch.tiling.rows):
+        for columns in split(sizes[-1], stretch.tiling.columns):
+            yield (*lead, rows, columns)
+
+
+def tile_module(
+    network: Network, found: Boxes, stretch: Stretch, name: str
+) -> tuple[GraphModule, Region]:
+    """The operators of one tile as a module, and the box of the source that it reads."""
+    read = found.read[stretch.source]
+    tape = GraphTape(network.edit)
+    sizes = tuple(int(stop) - int(start) for start, stop in read)
+    dtype = stretch.source.meta["val"].dtype
+    tape.hold(stretch.source, tape.placeholder(name, sizes, dtype), read)
+    tape.run(found)
+    return tape.finish(tape.held[stretch.over][0]), read
+
+
+def _geometry(module: GraphModule) -> str:
+    """Operators, arguments and shapes: what tells two tiles' programs apart."""
+    return "\n".join(
+        f"{node.op} {node.target} {node.args} {node.kwargs} {tuple(shape(node)) if node.op == 'placeholder' else ''}"
+        for node in module.graph.nodes
+    )
+
+
+def _program(
+    module: GraphModule, door: tuple[str, str], stretch: Stretch, read: Region, box: Region
+) -> Program:
+    def spec(name: str, node: Node, region: Region) -> TensorSpec:
+        sizes = tuple(int(stop) - int(start) for start, stop in region)
+        return TensorSpec(name, sizes, str(node.meta["val"].dtype).removeprefix("torch."))
+
+    return capture_graph(
+        module, (spec(door[0], stretch.source, read),), (spec(door[1], stretch.over, box),)
+    )
+
+
+def _plain(region: Region) -> Box:
+    return tuple((int(start), int(stop)) for start, stop in region)
+
+
+def _elements(region: Region) -> int:
+    count = 1
+    for start, stop in region:
+        count *= int(stop) - int(start)
+    return count
