@@ -64,7 +64,7 @@ class SessionOptions:
     memory: MemorySettings = DEFAULT
 
     optimisation: Optimisation = "all"
-    """`all` lays out convolutions by blocks of channels, which changes the last bits of results
+    """`all` lays out convolutions by blocks of channels, which can change the last bits of results
     with the size of a window; up to `extended` they do not depend on it."""
 
 
