@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 import edgekit
-from edgekit.backends.onnx.load import OnnxRunnable, SessionOptions, load
+from edgekit.backends.onnx.load import OnnxRunnable, load
+from edgekit.backends.onnx.session import SessionOptions
 from edgekit.cli.output import parse_size
 
 

@@ -144,7 +144,7 @@ def download(entry: Asset, scratch: Path) -> Path:
         form = (
             ["--no-binary", ":all:", "--no-build-isolation"]
             if entry.kind == "sdist"
-            else ["--only-binary", ":all:"]
+            else ["--only-binary", ":all:", *_wheel_tags(entry.archive)]
         )
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--retries", "1"]
         _run([*pip, *form, "--require-hashes", "-r", requirement.name], scratch, entry)
@@ -162,6 +162,17 @@ def download(entry: Asset, scratch: Path) -> Path:
             f"The registry delivered {got} for {entry.name} instead of {entry.archive}."
         )
     return archive
+
+
+def _wheel_tags(archive: str) -> list[str]:
+    """pip options that name this wheel's tags: the locked file is wanted whatever runs this script."""
+    python, abi, platform = archive.removesuffix(".whl").split("-")[-3:]
+    if platform == "any":
+        return []
+    return [
+        "--implementation", python[:2], "--python-version", python[2:],
+        "--abi", abi, "--platform", platform,
+    ]  # fmt: skip
 
 
 def _run(command: list[str], folder: Path, entry: Asset) -> None:

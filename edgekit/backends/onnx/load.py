@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnxruntime
 
+from edgekit.backends.onnx.session import SessionOptions, session_settings
 from edgekit.backends.runnable import Array, check_inputs
 from edgekit.errors import UsageError, first_line
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    threads: int = 0
-    """0: as many as this process may use."""
 
 
 def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
     """Open the file for running. Raises UsageError if it is missing or no ONNX model."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist; give the .onnx file of an export.")
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = (options or SessionOptions()).threads or _allowed_cpus()
-    settings.log_severity_level = 3
+    settings = session_settings(options or SessionOptions())
     try:
         session = onnxruntime.InferenceSession(
             str(path), settings, providers=["CPUExecutionProvider"]
@@ -84,7 +75,3 @@ class OnnxRunnable:
         names = list(producers)
         for name, value in zip(names, session.run(names, feeds), strict=True):
             yield name, producers[name], value
-
-
-def _allowed_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
