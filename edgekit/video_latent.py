@@ -1,4 +1,4 @@
-"""Geometry and scaling of a video latent: which sizes exist, and what a pipeline did to its values."""
+"""The contract of video decoders: which sizes exist, and what a pipeline did to a latent's values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contract import TensorSpec
+from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,3 +132,47 @@ class LatentScaling:
     def from_json(cls, data: Mapping[str, Any]) -> LatentScaling:
         lists = {name: tuple(data[name]) for name in ("mean", "std") if name in data}
         return cls(**{**data, **lists})
+
+
+@dataclass(frozen=True)
+class VideoContract:
+    """A latent goes in, a video comes out."""
+
+    latent: VideoLatent
+    scaling: LatentScaling
+    height: int
+    """Default picture size in pixels."""
+    width: int
+    frames: int
+
+    def specs(
+        self, height: int | None, width: int | None, frames: int | None
+    ) -> tuple[TensorSpec, TensorSpec]:
+        """Latent and video for a size in pixels; None takes the default. Raises UsageError."""
+        return self.latent.specs(
+            self.height if height is None else height,
+            self.width if width is None else width,
+            self.frames if frames is None else frames,
+        )
+
+    def size_of(self, given: tuple[int, ...], made: tuple[int, ...]) -> Size:
+        """The size that gives these shapes of input and output. Raises UsageError."""
+        if len(made) != 5:
+            raise UsageError(f"An output of shape {made} is no video N C T H W.")
+        return Size(made[3], made[4], made[2])
+
+    def check(self, architecture: Mapping[str, Any]) -> None:
+        """Raises ValueError if there is no such latent, or the network takes another one."""
+        for field in ("channels", "stride", "frame_stride"):
+            if getattr(self.latent, field) < 1:
+                raise ValueError(f"'{field}' must be at least 1")
+        built_for = architecture.get("latent_channels", self.latent.channels)
+        if built_for != self.latent.channels:
+            raise ValueError(
+                f"the architecture takes {built_for} latent channels and the latent has "
+                f"{self.latent.channels}"
+            )
+
+    def declared(self) -> dict[str, object]:
+        """What tensor shapes do not say, for manifests."""
+        return {"latent_scaling": self.scaling.to_json()}

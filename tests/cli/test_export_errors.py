@@ -219,7 +219,7 @@ def test_a_recipe_whose_network_gives_another_shape_is_refused(
 ) -> None:
     write_recipe(place, "mine.toml", stride="stride = 4", height="height = 8")
     said = refused(edgekit, place, "mine.toml", "--target", "coreml")
-    assert "correct the latent's strides in its recipe" in said
+    assert "whose architecture and contract differ" in said
 
 
 TARGET = """
