@@ -101,7 +101,8 @@ def read_recipe(path: Path) -> Recipe:
         contract.check(recipe.architecture)
     except KeyError as error:
         raise UsageError(
-            f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml."
+            f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml, or models/mobilenet-v2.toml "
+            "for networks that take images."
         ) from error
     except (TypeError, ValueError) as error:
         reason = str(error).split("__init__() ")[-1]

@@ -108,7 +108,7 @@ def test_a_recipe_that_cannot_be_read_names_the_file_and_the_field(
         ("[image.logits]\nclasses = 1000", "", "needs one table of"),
         ("[image.logits]", "[image.picture]\nscale = 1\n[image.logits]", "needs one table of"),
         ("[image]", "[latent]\nchannels = 3\n[image]", "latent"),
-        ("[image]", "[picture]", "has no 'latent'"),
+        ("[image", "[picture", "has no 'latent'"),
     ],
 )
 def test_an_image_table_that_cannot_be_read_names_the_file_and_the_field(

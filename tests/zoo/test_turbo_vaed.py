@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.recipe import all_recipes, find_recipe
+from edgekit.video_latent import VideoContract
 from edgekit.zoo.cost import network_cost
 from edgekit.zoo.families import build_network
 from edgekit.zoo.layers import ChannelLayerNorm, channels_to_frames, repeat_edge_frames
 
+DECODERS = [recipe for recipe in all_recipes() if isinstance(recipe.contract, VideoContract)]
 GOLDEN = Path(__file__).parents[1] / "golden"
 NETWORKS = {  # recipe: golden file, parameters, tensors
     "turbo-vaed-ltx": ("ltx", 41_896_023, 86),
