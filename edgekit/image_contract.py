@@ -22,7 +22,7 @@ class Logits:
         meaning = f"scores of {self.classes} classes, before softmax"
         return TensorSpec("logits", (1, self.classes), axes="NC", meaning=meaning)
 
-    def check(self, order: str, architecture: Mapping[str, Any]) -> None:
+    def check(self, architecture: Mapping[str, Any]) -> None:
         _require_same("classes", self.classes, architecture)
 
 
@@ -38,10 +38,8 @@ class Picture:
             low=0.0, high=1.0, meaning="RGB, not clamped: a few values pass low and high",
         )  # fmt: skip
 
-    def check(self, order: str, architecture: Mapping[str, Any]) -> None:
+    def check(self, architecture: Mapping[str, Any]) -> None:
         _require_same("scale", self.scale, architecture)
-        if order != "RGB":  # `run` writes it as a PNG
-            raise ValueError(f"'order' is {order}, and a network that makes pictures works in RGB")
 
 
 OUTPUTS: Mapping[str, type[Logits] | type[Picture]] = {"logits": Logits, "picture": Picture}
@@ -105,8 +103,8 @@ class ImageContract:
         mean, std = (", ".join(f"{value:g}" for value in row) for row in (self.mean, self.std))
         return f"(x - mean) / std of x in [0, 1], mean {mean}, std {std}"
 
-    def size_of(self, given: tuple[int, ...], made: tuple[int, ...]) -> Size:
-        """The size that gives these shapes of input and output. Raises UsageError."""
+    def size_of(self, given: tuple[int, ...]) -> Size:
+        """The size at which the input has this shape. Raises UsageError."""
         if len(given) != 4:
             raise UsageError(f"An input of shape {given} is no image N C H W.")
         return Size(given[2], given[3])
@@ -123,7 +121,9 @@ class ImageContract:
                 raise ValueError(f"'{field}' must be {COLOURS} numbers, one per colour")
         if min(self.std) <= 0:
             raise ValueError("'std' must be above 0")
-        self.output.check(self.order, architecture)
+        if isinstance(self.output, Picture) and self.order != "RGB":  # `run` writes it as a PNG
+            raise ValueError("'order' is BGR, and a network that makes pictures works in RGB")
+        self.output.check(architecture)
 
     def declared(self) -> dict[str, object]:
         """What tensor shapes do not say, for manifests."""

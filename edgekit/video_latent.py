@@ -59,11 +59,16 @@ class VideoLatent:
             ),
         )  # fmt: skip
 
+    def frames(self, steps: int) -> int:
+        """Frames of the video for so many latent steps."""
+        lead = 1 if self.lead_frame else 0
+        return self.frame_stride * (steps - lead) + lead
+
     def _steps(self, frames: int) -> int:
         lead = 1 if self.lead_frame else 0
         steps = round((frames - lead) / self.frame_stride) + lead
         possible = max(1, steps)
-        nearest = self.frame_stride * (possible - lead) + lead
+        nearest = self.frames(possible)
         if nearest != frames:
             form = f"{self.frame_stride}·n+1" if lead else f"a multiple of {self.frame_stride}"
             raise UsageError(
@@ -155,11 +160,14 @@ class VideoContract:
             self.frames if frames is None else frames,
         )
 
-    def size_of(self, given: tuple[int, ...], made: tuple[int, ...]) -> Size:
-        """The size that gives these shapes of input and output. Raises UsageError."""
-        if len(made) != 5:
-            raise UsageError(f"An output of shape {made} is no video N C T H W.")
-        return Size(made[3], made[4], made[2])
+    def size_of(self, given: tuple[int, ...]) -> Size:
+        """The size at which the latent has this shape. Raises UsageError."""
+        if len(given) != 5:
+            raise UsageError(f"An input of shape {given} is no latent N C T H W.")
+        _, _, steps, rows, columns = given
+        return Size(
+            rows * self.latent.stride, columns * self.latent.stride, self.latent.frames(steps)
+        )
 
     def check(self, architecture: Mapping[str, Any]) -> None:
         """Raises ValueError if there is no such latent, or the network takes another one."""

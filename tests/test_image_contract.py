@@ -47,7 +47,7 @@ def test_sizes_are_multiples_of_the_stride_and_come_back_from_shapes(
     contract = ImageContract(stride, stride, stride, "RGB", *UNIT, Picture(2))
     fits = all(side > 0 and side % stride == 0 for side in (height, width))
     try:
-        image, picture = contract.specs(height, width, None)
+        image, _ = contract.specs(height, width, None)
     except UsageError as error:
         assert not fits
         nearest = int(str(error).rstrip(".").rpartition(" ")[2])
@@ -55,13 +55,13 @@ def test_sizes_are_multiples_of_the_stride_and_come_back_from_shapes(
         assert nearest % stride == 0
     else:
         assert fits
-        assert contract.size_of(image.shape, picture.shape) == Size(height, width, None)
+        assert contract.size_of(image.shape) == Size(height, width, None)
 
 
 def test_a_shape_that_is_no_image_has_no_size() -> None:
     contract = ImageContract(8, 8, 1, "RGB", *UNIT, Logits(2))
     with pytest.raises(UsageError, match="is no image N C H W"):
-        contract.size_of((1, 3, 2, 8, 8), (1, 2))
+        contract.size_of((1, 3, 2, 8, 8))
 
 
 def test_what_is_declared_is_strict_data() -> None:

@@ -22,7 +22,7 @@ def info(
     recipe = find_recipe(name)
     height, width = parse_size(size)
     given, made = recipe.specs(height, width, frames)
-    chosen = recipe.contract.size_of(given.shape, made.shape)
+    chosen = recipe.contract.size_of(given.shape)
     unit = "image" if chosen.frames is None else "frame"
 
     from edgekit.zoo.cost import network_cost

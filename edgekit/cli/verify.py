@@ -107,7 +107,7 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
     else:
         recipe = find_recipe(name)
         try:
-            size = recipe.contract.size_of(bundle.inputs[0].shape, bundle.outputs[0].shape)
+            size = recipe.contract.size_of(bundle.inputs[0].shape)
         except UsageError as error:
             raise UsageError(f"'{name}' is not the model of {bundle.path.name}: {error}") from error
         model = model_of_recipe(recipe, weights, size)

@@ -7,6 +7,7 @@ enlargement and the level's skip concatenated. Every operator sees a bounded nei
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = config.widths
         self.down = nn.ModuleList(_level(a, b) for a, b in zip((3, *widths), widths))
-        pairs = list(zip(widths, widths[1:]))
+        pairs = list(pairwise(widths))
         self.up = nn.ModuleList(_level(above + below, above) for above, below in reversed(pairs))
         self.out = _conv(widths[0], 3)
 
