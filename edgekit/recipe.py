@@ -104,7 +104,7 @@ def read_recipe(path: Path) -> Recipe:
             f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml, or models/mobilenet-v2.toml "
             "for networks that take images."
         ) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:  # the last: a value for a table
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(f"{path} does not describe a recipe: {reason}.") from error
     if not FILE_NAME.fullmatch(recipe.name):

@@ -108,6 +108,8 @@ def test_a_recipe_that_cannot_be_read_names_the_file_and_the_field(
         ("[image.logits]", "[image.picture]\nscale = 1\n[image.logits]", "needs one table of"),
         ("[image]", "[latent]\nchannels = 3\n[image]", "latent"),
         ("[image", "[picture", "has no 'latent'"),
+        ("[weights]", "[weight]", "has no 'weights'"),
+        ("[image]", "[[image]]", "does not describe a recipe"),
     ],
 )
 def test_an_image_table_that_cannot_be_read_names_the_file_and_the_field(
