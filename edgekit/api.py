@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from edgekit.backends.registry import backend_for
 from edgekit.bundle import Bundle, open_bundle
+from edgekit.contract import Size
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model
-from edgekit.model import Model, Size, model_of_module, model_of_recipe
+from edgekit.model import Model, model_of_module, model_of_recipe
 from edgekit.parity.compare import compare
 from edgekit.recipe import find_recipe
 from edgekit.report import Report

@@ -1,4 +1,4 @@
-"""Arrays of `edgekit run`: read from .npy, written as .npy and, for videos, as a picture."""
+"""Arrays of `edgekit run`: read from .npy, written as .npy and, for videos and images, as PNG."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def read_array(path: Path) -> Array:
 def write_results(
     folder: Path, results: Mapping[str, Array], specs: Sequence[TensorSpec]
 ) -> list[Path]:
-    """Write every result, and a row of frames for each video N 3 T H W with a declared range."""
+    """Write every result, and a PNG of those with a declared range that are images or videos.
+
+    An image is N 3 H W; of a video N 3 T H W it is a row of frames.
+    """
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,9 +50,11 @@ def write_results(
             written.append(folder / f"{name}.npy")
             np.save(written[-1], value)
         for spec in specs:
-            if spec.axes == "NCTHW" and spec.span and spec.name in results:
+            if spec.axes in ("NCTHW", "NCHW") and spec.span and spec.name in results:
+                first = results[spec.name][0]
+                video = first if spec.axes == "NCTHW" else first[:, None]
                 written.append(folder / f"{spec.name}.png")
-                frame_row(to_pixels(results[spec.name][0], spec)).save(written[-1])
+                frame_row(to_pixels(video, spec)).save(written[-1])
     except OSError as error:
         raise MissingEnvironmentError(
             f"{folder} cannot be written: {error.strerror or error}; choose another place with -o."

@@ -1,4 +1,4 @@
-"""What a tensor at a model's door means: name, shape, axes, range."""
+"""What a tensor at a model's door means: name, shape, axes, range; and the size of a picture."""
 
 from __future__ import annotations
 
@@ -32,3 +32,15 @@ class TensorSpec:
         if not isinstance(shape, list):
             raise ValueError("a tensor contract needs a list of integers as its shape")
         return cls(**{**data, "shape": tuple(int(size) for size in shape)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A picture size in pixels and a number of frames; None takes the recipe's default.
+
+    Of a model at hand, where nothing is left open, `frames` is None for one that takes images.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None

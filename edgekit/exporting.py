@@ -175,7 +175,7 @@ def golden_pair(model: Model, program: Program) -> tuple[dict[str, Array], dict[
         if tuple(value.shape) != spec.shape:
             raise UsageError(
                 f"{model.name} declares '{spec.name}' of shape {spec.shape} and its network gives "
-                f"{tuple(value.shape)}; correct the latent's strides in its recipe."
+                f"{tuple(value.shape)}; correct its recipe, whose architecture and contract differ."
             )
     named_inputs = zip(program.inputs, model.example_inputs, strict=True)
     named_outputs = zip(program.outputs, outputs, strict=True)
@@ -250,7 +250,7 @@ def _manifest_fields(
         "precision": prepared.precision,
         "inputs": [spec.to_json() for spec in inputs],
         "outputs": [spec.to_json() for spec in outputs],
-        "latent_scaling": recipe.scaling.to_json() if recipe else None,
+        **(recipe.contract.declared() if recipe else {}),
         "weights": model.weights,
         "captured_by": prepared.method,
         "rewrites": dict(applied),

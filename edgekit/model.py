@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.checkpoint import download_official, load_weights
-from edgekit.contract import TensorSpec
+from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError, first_line
 from edgekit.recipe import Recipe
 from edgekit.zoo.families import build_network
@@ -41,15 +41,6 @@ class Model:
             return self.module(*inputs)
 
 
-@dataclass(frozen=True)
-class Size:
-    """A picture size in pixels and a number of frames; None takes the recipe's default."""
-
-    height: int | None = None
-    width: int | None = None
-    frames: int | None = None
-
-
 def model_of_recipe(recipe: Recipe, weights: str | Path | None, size: Size) -> Model:
     """Build the network and load `weights`: a file, "hub", or None for the recipe's own.
 
@@ -59,13 +50,20 @@ def model_of_recipe(recipe: Recipe, weights: str | Path | None, size: Size) -> M
         UsageError: the size or the checkpoint does not fit.
         MissingEnvironmentError: "hub" cannot be reached.
     """
-    latent, video = recipe.specs(size.height, size.width, size.frames)
+    given, made = recipe.specs(size.height, size.width, size.frames)
     torch.manual_seed(EXAMPLE_SEED)
     network = build_network(recipe).eval()
     network.requires_grad_(False)
     source = _load(network, recipe, weights)
-    example = torch.randn(latent.shape, generator=torch.Generator().manual_seed(EXAMPLE_SEED))
-    return Model(recipe.name, network, (example,), (latent,), (video,), source, recipe)
+    return Model(recipe.name, network, (_example(given),), (given,), (made,), source, recipe)
+
+
+def _example(spec: TensorSpec) -> Tensor:
+    """Normal noise, or uniform noise over the declared range."""
+    generator = torch.Generator().manual_seed(EXAMPLE_SEED)
+    if spec.low is None or spec.span is None:
+        return torch.randn(spec.shape, generator=generator)
+    return torch.rand(spec.shape, generator=generator) * spec.span + spec.low
 
 
 def _load(network: nn.Module, recipe: Recipe, weights: str | Path | None) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit.contract import TensorSpec
 from edgekit.data_folder import data_files, require_types, suggestion
 from edgekit.errors import UsageError
-from edgekit.video_latent import LatentScaling, VideoLatent
+from edgekit.image_contract import ImageContract
+from edgekit.video_latent import LatentScaling, VideoContract, VideoLatent
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -45,24 +46,16 @@ class Recipe:
     architecture: Mapping[str, Any]
     """Arguments of the family's configuration class, as the TOML gives them."""
     weights: WeightsSource
-    latent: VideoLatent
-    scaling: LatentScaling
-    height: int
-    """Default picture size in pixels."""
-    width: int
-    frames: int
+    contract: VideoContract | ImageContract
+    """What goes in and comes out, and at which sizes."""
     aliases: tuple[str, ...] = ()
     path: Path = field(default=Path(), compare=False)
 
     def specs(
         self, height: int | None, width: int | None, frames: int | None
     ) -> tuple[TensorSpec, TensorSpec]:
-        """Latent and video for a size in pixels; None takes the default. Raises UsageError."""
-        return self.latent.specs(
-            self.height if height is None else height,
-            self.width if width is None else width,
-            self.frames if frames is None else frames,
-        )
+        """Input and output for a size in pixels; None takes the default. Raises UsageError."""
+        return self.contract.specs(height, width, frames)
 
     @property
     def bundled_weights(self) -> Path | None:
@@ -94,35 +87,24 @@ def read_recipe(path: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no valid TOML: {error}.") from error
     try:
-        tables = {name: data.pop(name) for name in ("architecture", "weights", "latent", "scaling")}
-        size = data.pop("size")
+        architecture, weights = data.pop("architecture"), data.pop("weights")
+        contract = _pop_contract(data)
         recipe = Recipe(
             **_with_tuples(data),
-            architecture=_with_tuples(tables["architecture"]),
-            weights=WeightsSource(**_with_tuples(tables["weights"])),
-            latent=VideoLatent(**tables["latent"]),
-            scaling=LatentScaling.from_json(tables["scaling"]),
-            height=size["height"],
-            width=size["width"],
-            frames=size["frames"],
+            architecture=_with_tuples(architecture),
+            weights=WeightsSource(**_with_tuples(weights)),
+            contract=contract,
             path=path,
         )
-        for part in (recipe, recipe.weights, recipe.latent, recipe.scaling):
-            require_types(part)
-        for field in ("channels", "stride", "frame_stride"):
-            if getattr(recipe.latent, field) < 1:
-                raise ValueError(f"'{field}' must be at least 1")
-        built_for = recipe.architecture.get("latent_channels", recipe.latent.channels)
-        if built_for != recipe.latent.channels:
-            raise ValueError(
-                f"the architecture takes {built_for} latent channels and the latent has "
-                f"{recipe.latent.channels}"
-            )
+        for record in _records(recipe):
+            require_types(record)
+        contract.check(recipe.architecture)
     except KeyError as error:
         raise UsageError(
-            f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml."
+            f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml, or models/mobilenet-v2.toml "
+            "for networks that take images."
         ) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:  # the last: a value for a table
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(f"{path} does not describe a recipe: {reason}.") from error
     if not FILE_NAME.fullmatch(recipe.name):
@@ -132,5 +114,31 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _pop_contract(data: dict[str, Any]) -> VideoContract | ImageContract:
+    """Takes its tables out of `data`: `[image]`, or those of a video decoder."""
+    if "image" in data:
+        return ImageContract.from_toml(_with_tuples(data.pop("image")))
+    latent, scaling, size = (data.pop(name) for name in ("latent", "scaling", "size"))
+    return VideoContract(
+        VideoLatent(**latent),
+        LatentScaling.from_json(scaling),
+        size["height"],
+        size["width"],
+        size["frames"],
+    )
+
+
+def _records(record: Any) -> Iterator[Any]:
+    """A dataclass and those within it."""
+    yield record
+    for value in vars(record).values():
+        if is_dataclass(value):
+            yield from _records(value)
+
+
 def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return {key: _as_tuple(value) for key, value in table.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

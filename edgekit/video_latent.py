@@ -1,4 +1,4 @@
-"""Geometry and scaling of a video latent: which sizes exist, and what a pipeline did to its values."""
+"""The contract of video decoders: which sizes exist, and what a pipeline did to a latent's values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgekit.contract import TensorSpec
+from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,11 +59,16 @@ class VideoLatent:
             ),
         )  # fmt: skip
 
+    def frames(self, steps: int) -> int:
+        """Frames of the video for so many latent steps."""
+        lead = 1 if self.lead_frame else 0
+        return self.frame_stride * (steps - lead) + lead
+
     def _steps(self, frames: int) -> int:
         lead = 1 if self.lead_frame else 0
         steps = round((frames - lead) / self.frame_stride) + lead
         possible = max(1, steps)
-        nearest = self.frame_stride * (possible - lead) + lead
+        nearest = self.frames(possible)
         if nearest != frames:
             form = f"{self.frame_stride}·n+1" if lead else f"a multiple of {self.frame_stride}"
             raise UsageError(
@@ -132,3 +137,50 @@ class LatentScaling:
     def from_json(cls, data: Mapping[str, Any]) -> LatentScaling:
         lists = {name: tuple(data[name]) for name in ("mean", "std") if name in data}
         return cls(**{**data, **lists})
+
+
+@dataclass(frozen=True)
+class VideoContract:
+    """A latent goes in, a video comes out."""
+
+    latent: VideoLatent
+    scaling: LatentScaling
+    height: int
+    """Default picture size in pixels."""
+    width: int
+    frames: int
+
+    def specs(
+        self, height: int | None, width: int | None, frames: int | None
+    ) -> tuple[TensorSpec, TensorSpec]:
+        """Latent and video for a size in pixels; None takes the default. Raises UsageError."""
+        return self.latent.specs(
+            self.height if height is None else height,
+            self.width if width is None else width,
+            self.frames if frames is None else frames,
+        )
+
+    def size_of(self, given: tuple[int, ...]) -> Size:
+        """The size at which the latent has this shape. Raises UsageError."""
+        if len(given) != 5:
+            raise UsageError(f"An input of shape {given} is no latent N C T H W.")
+        _, _, steps, rows, columns = given
+        return Size(
+            rows * self.latent.stride, columns * self.latent.stride, self.latent.frames(steps)
+        )
+
+    def check(self, architecture: Mapping[str, Any]) -> None:
+        """Raises ValueError if there is no such latent, or the network takes another one."""
+        for field in ("channels", "stride", "frame_stride"):
+            if getattr(self.latent, field) < 1:
+                raise ValueError(f"'{field}' must be at least 1")
+        built_for = architecture.get("latent_channels", self.latent.channels)
+        if built_for != self.latent.channels:
+            raise ValueError(
+                f"the architecture takes {built_for} latent channels and the latent has "
+                f"{self.latent.channels}"
+            )
+
+    def declared(self) -> dict[str, object]:
+        """What tensor shapes do not say, for manifests."""
+        return {"latent_scaling": self.scaling.to_json()}

@@ -206,3 +206,32 @@ def test_the_file_of_another_teacher_s_decoder_is_told_by_its_projection_heads(
         UsageError, match="heads of 2048 channels, and those of turbo-vaed-cog have 4096"
     ):
         edgekit.load("turbo-vaed-cog", tmp_path / "hunyuan.pth", height=32, width=32, frames=1)
+
+
+def test_mobilenet_v2_takes_the_state_dict_of_torchvision(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module = build_network(find_recipe("mobilenet-v2")).eval()
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    assert {"features.0.0.weight", "features.1.conv.0.0.weight", "classifier.1.bias"} <= set(state)
+    torch.save(state, tmp_path / "mobilenet_v2.pth")
+    model = edgekit.load("mobilenet-v2", weights=tmp_path / "mobilenet_v2.pth", height=32, width=64)
+    image = torch.rand(1, 3, 32, 64)
+    torch.testing.assert_close(model(image), module(image))
+    assert model.weights == "mobilenet_v2.pth (plain state dict)"
+
+
+def test_a_training_checkpoint_of_real_esrgan_is_unwrapped(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module = build_network(find_recipe("realesr-animevideov3-x4")).eval()
+    torch.save({"params": module.state_dict()}, tmp_path / "animevideo.pth")
+    model = edgekit.load(
+        "realesr-animevideov3-x4", weights=tmp_path / "animevideo.pth", height=4, width=6
+    )
+    picture = torch.rand(1, 3, 4, 6)
+    torch.testing.assert_close(model(picture), module(picture))
+    assert model(picture).shape == model.outputs[0].shape == (1, 3, 16, 24)
+
+
+def test_an_image_model_refuses_frames() -> None:
+    with pytest.raises(UsageError, match="takes one image and makes no video"):
+        edgekit.load("mobilenet-v2", frames=3)

@@ -15,6 +15,18 @@ SMALL = {
     "turbo-vaed-hunyuan": (32, 32, 5),
     "turbo-vaed-cog": (32, 32, 5),
     "turbo-vaed-mini": (64, 64, 5),
+    "fbnet-c": (32, 64, None),
+    "mcunet-in2": (32, 64, None),
+    "mcunet-in3": (32, 64, None),
+    "mcunet-vww1": (32, 64, None),
+    "mnasnet-b1": (32, 64, None),
+    "mobilenet-v2": (32, 64, None),
+    "mobilenet-v2-0.35": (32, 64, None),
+    "mobilenet-v2-0.35-mcunet": (32, 64, None),
+    "mobilenet-v2-0.35-msf": (33, 47, None),
+    "proxyless-mobile": (32, 64, None),
+    "realesr-animevideov3-x4": (12, 17, None),
+    "unet-c16": (16, 24, None),
 }
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from edgekit.backends.registry import CoreMLBackend
 from edgekit.bundle import open_bundle
+from edgekit.contract import Size
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model, golden_pair, prepare
-from edgekit.model import Size, model_of_module, model_of_recipe
+from edgekit.model import model_of_module, model_of_recipe
 from edgekit.recipe import read_recipe
 from edgekit.target import find_target
 

@@ -10,12 +10,13 @@ from fetch_assets import asset_or_skip, shared_or_skip
 from safetensors.torch import load_file
 
 import edgekit
+from edgekit.contract import Size
 from edgekit.data_folder import data_folder
 from edgekit.distillation import taef2
 from edgekit.distillation.clips import read_frames
 from edgekit.distillation.quality import psnr_db
 from edgekit.exporting import prepare
-from edgekit.model import Size, model_of_recipe
+from edgekit.model import model_of_recipe
 from edgekit.parity.half_audit import audit_half
 from edgekit.recipe import find_recipe
 from edgekit.target import find_target

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekit.contract import Size
 from edgekit.errors import UsageError
-from edgekit.video_latent import LatentScaling, VideoLatent
+from edgekit.video_latent import LatentScaling, VideoContract, VideoLatent
 
 LTX = VideoLatent(128, 32, 8, True, -1.0, 1.0)
 DC = VideoLatent(128, 32, 4, False, -1.0, 1.0)
@@ -48,6 +49,8 @@ def test_a_size_that_is_refused_is_one_that_no_latent_gives(
         steps, rows = given_latent.shape[2:4]
         assert frame_stride * (steps - lead) + lead == frames
         assert rows * stride == height
+        contract = VideoContract(latent, LatentScaling(), stride, stride, frame_stride)
+        assert contract.size_of(given_latent.shape) == Size(height, stride, frames)
 
 
 def test_a_wrong_side_names_the_nearest_that_fits() -> None:

@@ -66,8 +66,9 @@ def export(
         recipe.specs(height, width, frames)
 
     from edgekit.bundle import require_free
+    from edgekit.contract import Size
     from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
-    from edgekit.model import RANDOM_WEIGHTS, Size, model_of_factory, model_of_recipe
+    from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     folder = output or default_folder(label, chosen, precision)
@@ -81,7 +82,7 @@ def export(
     if model.weights == RANDOM_WEIGHTS:
         typer.echo(
             f"edgekit: {name} has no weights here, so it gets random ones (seed 0): good for measuring, not "
-            f"for pictures. Give --weights FILE{_or_hub(recipe)}.",
+            f"for use. Give --weights FILE{_or_hub(recipe)}.",
             err=True,
         )
     if dry_run:

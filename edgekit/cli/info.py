@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.output import Json, parse_size, print_json
+from edgekit.contract import TensorSpec
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 
@@ -20,13 +21,14 @@ def info(
     """What one model takes, gives and costs."""
     recipe = find_recipe(name)
     height, width = parse_size(size)
-    latent, video = recipe.specs(height, width, frames)
-    count = video.shape[2]
+    given, made = recipe.specs(height, width, frames)
+    chosen = recipe.contract.size_of(given.shape)
+    unit = "image" if chosen.frames is None else "frame"
 
     from edgekit.zoo.cost import network_cost
 
-    cost = network_cost(recipe, latent.shape)
-    gmac = cost.macs / count / 1e9
+    cost = network_cost(recipe, given.shape)
+    gmac = cost.macs / (chosen.frames or 1) / 1e9
     if json:
         print_json(
             {
@@ -36,10 +38,10 @@ def info(
                 "source": recipe.source,
                 "parameters": cost.parameters,
                 "macs": cost.macs,
-                "gmac_per_frame": round(gmac, 4),
-                "inputs": [latent.to_json()],
-                "outputs": [video.to_json()],
-                "latent_scaling": recipe.scaling.to_json(),
+                f"gmac_per_{unit}": round(gmac, 4),
+                "inputs": [given.to_json()],
+                "outputs": [made.to_json()],
+                **recipe.contract.declared(),
                 "weights": recipe.weights.kind,
                 "weights_licence": recipe.weights.licence,
                 "architecture": dict(recipe.architecture),
@@ -50,17 +52,21 @@ def info(
     where = weights.bundled or (
         f"{weights.repository}/{weights.file} (--weights hub)" if weights.repository else "none"
     )
+    clip = "" if chosen.frames is None else f", {chosen.frames} frames"
     rows = [
         ("model", recipe.name),
         ("what", recipe.summary),
         ("source", recipe.source),
         ("weights", f"{where}, {weights.licence}".removesuffix(", ")),
         ("parameters", f"{cost.parameters:,}"),
-        ("cost", f"{gmac:.2f} GMAC per frame at {video.shape[3]}x{video.shape[4]}, {count} frames"),
-        ("input", f"{latent.name} {latent.axes} {'x'.join(map(str, latent.shape))}"),
-        (
-            "output",
-            f"{video.name} {video.axes} {'x'.join(map(str, video.shape))} in [{video.low:g}, {video.high:g}], not clamped",
-        ),
+        ("cost", f"{gmac:.3g} GMAC per {unit} at {chosen.height}x{chosen.width}{clip}"),
+        ("input", _door(given)),
+        ("output", _door(made)),
     ]
     print(aligned(rows))
+
+
+def _door(spec: TensorSpec) -> str:
+    shape = "x".join(map(str, spec.shape))
+    span = "" if spec.low is None else f" in [{spec.low:.4g}, {spec.high:.4g}]"
+    return f"{spec.name} {spec.axes} {shape}{span}: {spec.meaning}"

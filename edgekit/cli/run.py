@@ -28,7 +28,7 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder for NAME.npy, and a picture of videos."),
+        typer.Option("-o", "--output", help="Folder for NAME.npy, and a PNG of videos and images."),
     ] = None,
     json: Json = False,
 ) -> None:

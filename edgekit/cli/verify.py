@@ -86,7 +86,7 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
     import numpy as np
 
     from edgekit.exporting import golden_pair, prepare
-    from edgekit.model import Size, model_of_factory, model_of_recipe
+    from edgekit.model import model_of_factory, model_of_recipe
     from edgekit.recipe import all_recipes, find_recipe
     from edgekit.target import all_targets, find_target
 
@@ -105,10 +105,12 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
             raise UsageError("--weights belongs to models with a recipe; a factory sets its own.")
         model = model_of_factory(name)
     else:
-        shape = bundle.outputs[0].shape
-        if len(shape) != 5:
-            raise UsageError(f"{bundle.path.name} gives no video, so '{name}' is not its model.")
-        model = model_of_recipe(find_recipe(name), weights, Size(shape[3], shape[4], shape[2]))
+        recipe = find_recipe(name)
+        try:
+            size = recipe.contract.size_of(bundle.inputs[0].shape)
+        except UsageError as error:
+            raise UsageError(f"'{name}' is not the model of {bundle.path.name}: {error}") from error
+        model = model_of_recipe(recipe, weights, size)
     exported_for = str(bundle.manifest["target"])
     if target is None and exported_for not in {known.name for known in all_targets()}:
         raise UsageError(

@@ -163,10 +163,10 @@ def macs_per_element(node: Node) -> int:
         if "transpose" not in name:
             return prod(sizes[1:])
         strides: Any = node.args[3] if len(node.args) > 3 else [1]
-        stride: int = prod(strides) if len(strides) > 1 else int(strides[0]) ** (len(sizes) - 2)
         groups: Any = node.args[6] if len(node.args) > 6 else 1
         sides = [int(side) for side in strides]
         stride = prod(sides) if len(sides) > 1 else sides[0] ** (len(sizes) - 2)
+        return max(1, sizes[0] // int(groups) * prod(sizes[2:]) // int(stride))
     if node.target is aten.linear.default:
         weight = node.args[1]
         return shape(weight)[1]

@@ -9,12 +9,23 @@ from torch import nn
 
 from edgekit.errors import UsageError
 from edgekit.recipe import Recipe
+from edgekit.zoo.inverted_residual import (
+    InvertedResidualConfig,
+    InvertedResidualNetwork,
+    mobilenet_v2,
+)
+from edgekit.zoo.srvgg import SRVGG, SRVGGConfig
 from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
+from edgekit.zoo.unet import UNet, UNetConfig
 
 FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "turbo-vaed": lambda sizes: TurboVAEDDecoder(TurboVAEDConfig(**sizes)),
     "turbo-vaed-mini": lambda sizes: TurboVAEDMini(MiniConfig(**sizes)),
+    "mobilenet-v2": lambda sizes: InvertedResidualNetwork(mobilenet_v2(**sizes)),
+    "inverted-residual": lambda sizes: InvertedResidualNetwork(InvertedResidualConfig(**sizes)),
+    "srvgg": lambda sizes: SRVGG(SRVGGConfig(**sizes)),
+    "unet": lambda sizes: UNet(UNetConfig(**sizes)),
 }
 
 

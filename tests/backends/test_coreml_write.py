@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from edgekit.backends.coreml.describe import describe
 from edgekit.backends.coreml.load import load, read_function, read_spec
 from edgekit.backends.coreml.write import CoreMLOptions, unsupported_operators, write
+from edgekit.contract import Size
 from edgekit.errors import ConversionError, UsageError
-from edgekit.model import Size, model_of_recipe
+from edgekit.model import model_of_recipe
 from edgekit.program.capture import capture
 from edgekit.program.program import Program
 from edgekit.program.rule import rewrite

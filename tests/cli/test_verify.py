@@ -152,7 +152,7 @@ def test_a_factorys_bundle_is_rebuilt_with_the_same_random_weights(
     nameless = edgekit("verify", "plain", "--bisect")
     assert "name its factory: --model package.module:factory" in nameless.err
     other = edgekit("verify", "plain", "--bisect", "--model", "small.toml")
-    assert "gives no video" in other.err
+    assert "is no latent N C T H W" in other.err
     assert (nameless.code, other.code) == (2, 2)
 
 

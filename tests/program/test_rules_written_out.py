@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgekit.program.rules.half_safe_norm import HalfSafeRMSNorm
-from edgekit.program.rules.written_out import WrittenRMSNorm, WrittenTanhGelu
+from edgekit.program.rules.written_out import WrittenPoolStride, WrittenRMSNorm, WrittenTanhGelu
 
 
 @pytest.mark.parametrize("shape", [(8,), (3, 8)])
@@ -40,3 +40,16 @@ def test_only_the_tanh_form_of_gelu_is_written_out() -> None:
     assert "gelu" not in tanh.operators
     exact = Edited(Written(lambda x: F.gelu(x)), [x], WrittenTanhGelu())
     assert "gelu" in exact.operators
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_pooling_stride_that_is_left_out_is_the_kernel(rank: int) -> None:
+    pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[rank]
+    x = torch.randn(1, 2, *(7, 6, 5)[:rank])
+    plain = Edited(Written(lambda x: pool(x, 2)), [x], WrittenPoolStride())
+    plain.assert_equal(0)
+    assert len(plain.decisions) == 1
+    odd = Edited(Written(lambda x: pool(x, 2, padding=1, ceil_mode=True)), [x], WrittenPoolStride())
+    odd.assert_equal(0)
+    given = Edited(Written(lambda x: pool(x, 2, 1)), [x], WrittenPoolStride())
+    assert not given.decisions

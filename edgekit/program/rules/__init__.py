@@ -18,7 +18,7 @@ from edgekit.program.rules.half_safe_norm import HalfSafeLayerNorm, HalfSafeRMSN
 from edgekit.program.rules.shape_chain import CollapseShapeChains
 from edgekit.program.rules.time_padding import NameRepeatedFrames, NameRepeatedSlices
 from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
-from edgekit.program.rules.written_out import WrittenRMSNorm, WrittenTanhGelu
+from edgekit.program.rules.written_out import WrittenPoolStride, WrittenRMSNorm, WrittenTanhGelu
 
 FOR_ONE_RUNTIME = {
     rule.name: rule
@@ -37,6 +37,7 @@ def rules(*, half: bool, runtime: Sequence[str] = ()) -> list[Rule]:
         ReciprocalAsDivision(),
         WrittenRMSNorm(),
         WrittenTanhGelu(),
+        WrittenPoolStride(),
         GroupNormAtRank4(),
         NameRepeatedFrames(),
         NameRepeatedSlices(),

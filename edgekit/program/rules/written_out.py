@@ -1,9 +1,11 @@
-"""Write out two operators that coremltools 9.0 takes for something else.
+"""Write out operators that coremltools 9.0 takes for something else, or not at all.
 
     rms_norm(x, w, eps)      =  x * rsqrt(mean(x²) + eps) * w      over the axes of w
     gelu(x, "tanh")          =  x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³)))
+    max_pool(x, kernel)      =  max_pool(x, kernel, stride=kernel)
 
 Its rms_norm needs an epsilon that torch leaves out by default, and its gelu writes EXACT for "tanh".
+Its max_pool refuses a stride that is left out.
 The norm is then also what `half-safe-rms-norm` looks for.
 """
 
@@ -15,7 +17,7 @@ from math import pi, sqrt
 import torch
 from torch.fx import Node
 
-from edgekit.program.editing import GraphEditor, argument, shape_of
+from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Rule
 
 aten = torch.ops.aten
@@ -63,3 +65,15 @@ class WrittenTanhGelu(Rule):
         curve = edit.call(aten.tanh.default, edit.call(aten.mul.Tensor, inner, sqrt(2 / pi)))
         half = edit.call(aten.mul.Tensor, x, 0.5)
         return edit.call(aten.mul.Tensor, half, edit.call(aten.add.Tensor, curve, 1.0))
+
+
+class WrittenPoolStride(Rule):
+    name = "written-pool-stride"
+
+    def match(self, node: Node, edit: GraphEditor) -> Node | None:
+        pools = (aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
+        return node if node.target in pools and not argument(node, 2) else None
+
+    def replace(self, match: Node, edit: GraphEditor) -> Node:
+        source, kernel, *others = arguments_of(match)
+        return edit.call(match.target, source, kernel, kernel, *others[1:], **match.kwargs)
