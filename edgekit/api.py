@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from edgekit.backends.registry import backend_for
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.contract import Size
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model
 from edgekit.model import Model, model_of_module, model_of_recipe
 from edgekit.parity.compare import compare
+from edgekit.parity.planned_memory import measured_memory
+from edgekit.plan.runner import open_runnable
 from edgekit.recipe import find_recipe
 from edgekit.report import Report
 from edgekit.target import find_target
@@ -105,7 +107,7 @@ def run_named(
     for spec in bundle.inputs:
         if spec.name in given:
             given[spec.name] = np.ascontiguousarray(given[spec.name], dtype=spec.dtype)
-    return backend_for(bundle.format).load(bundle.model_file).run(given)
+    return open_runnable(bundle).run(given)
 
 
 def verify(bundle: Bundle | str | Path) -> Report:
@@ -119,8 +121,12 @@ def verify(bundle: Bundle | str | Path) -> Report:
             f"{changed[0]} of {opened.path.name} is not the file that was exported; export again."
         )
     inputs, expected = opened.golden()
-    file = backend_for(opened.format).load(opened.model_file)
-    return compare(expected, file.run(inputs), opened.outputs, opened.gate, file.reference)
+    file = open_runnable(opened)
+    report = compare(expected, file.run(inputs), opened.outputs, opened.gate, file.reference)
+    memory = measured_memory(opened)
+    return replace(
+        report, memory=memory, passed=report.passed and (memory is None or memory.passed)
+    )
 
 
 def _opened(bundle: Bundle | str | Path) -> Bundle:

@@ -15,13 +15,20 @@ import torch
 from torch import Tensor
 
 from edgekit.backends.registry import Backend, backend_for
-from edgekit.backends.runnable import Array
+from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
 from edgekit.parity.compare import compare
 from edgekit.parity.half_audit import audit_half
+from edgekit.plan.choose import Request, choose
+from edgekit.plan.network import network_of
+from edgekit.plan.plan import FILE as PLAN_FILE
+from edgekit.plan.plan import Plan, write_plan
+from edgekit.plan.runner import PlanRunnable
+from edgekit.plan.stages import one_file_plan, planned
+from edgekit.plan.unrolled import unrolled
 from edgekit.program.capture import Capture, capture, expanded
 from edgekit.program.convertible import require_convertible, require_own_outputs
 from edgekit.program.lints import Finding, lint
@@ -47,6 +54,10 @@ class ExportOptions:
     """Formats without a simplifier ignore it."""
     force: bool = False
     """Replace a bundle that exists."""
+    plan: Request | None = None
+    """Run the network in stretches and tiles that need less memory."""
+    one_file: bool = False
+    """A plan's tiles inside one model file, instead of a few files that the host runs in a loop."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +83,31 @@ def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
 
 
 def _prepare(model: Model, target: Target, precision: str | None) -> Prepared:
+    captured = captured_model(model)
     chosen = target.require_precision(precision)
-    captured: Capture = capture(model.module, model.example_inputs, model.inputs, model.outputs)
+    return made_ready(captured.program, target, chosen, captured.method)
+
+
+def captured_model(model: Model) -> Capture:
+    """The model's graph as it is. Raises ConversionError for what no file can hold."""
+    captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
     require_convertible(captured.program)
     require_own_outputs(captured.program)
+    return captured
+
+
+def made_ready(source: Program, target: Target, precision: str, method: str) -> Prepared:
+    """Rewrite and lint a graph for a target."""
     backend = backend_for(target.format)
-    lacking = backend.unsupported_operators(captured.program)
+    lacking = backend.unsupported_operators(source)
     program, decisions = rewrite(
-        expanded(captured.program, lacking), rules(half=chosen != "fp32", runtime=target.rules)
+        expanded(source, lacking), rules(half=precision != "fp32", runtime=target.rules)
     )
     require_own_outputs(program)
     doors(backend, program)  # refuses element types before anything is written
     unsupported = backend.unsupported_operators(program)
     findings = lint(program, target.lints, unsupported)
-    return Prepared(program, chosen, captured.method, decisions, findings)
+    return Prepared(program, precision, method, decisions, findings)
 
 
 def default_folder(name: str, target: Target, precision: str | None) -> Path:
@@ -131,26 +153,31 @@ def export_model(
     backend = backend_for(target.format)
     progress("capture and rewrite")
     prepared = prepare(model, target, options.precision)
-    if prepared.errors:
-        first = prepared.errors[0]
-        where = f" ({first.source})" if first.source else ""
-        raise ConversionError(
-            f"{len(prepared.errors)} operator(s) cannot go to {target.name}, first {first.message}"
-            f"{where}; --dry-run lists all."
-        )
+    _require_convertible(prepared, target)
+    files = {f"{model.name}{backend.suffix}": prepared}
+    plan = None
+    if options.plan is not None:
+        progress("plan")
+        plan, files = plan_files(model, target, prepared, options)
     program = prepared.program
     inputs, expected = golden_pair(model, program)
     inputs = {
         spec.name: inputs[spec.name].astype(spec.dtype) for spec in doors(backend, program)[0]
     }
     with new_folder(folder, force=options.force) as partial:
-        path = partial / f"{model.name}{backend.suffix}"
-        progress(f"convert to {target.format}")
-        backend.write(program, path, target, half=prepared.precision != "fp32")
-        simplified = ""
-        if options.simplify:
-            progress("simplify")
-            simplified = backend.simplify(path, inputs)
+        simplified = []
+        for number, (name, ready) in enumerate(files.items(), start=1):
+            count = f" ({number} of {len(files)})" if len(files) > 1 else ""
+            progress(f"convert to {target.format}{count}")
+            backend.write(ready.program, partial / name, target, half=ready.precision != "fp32")
+            if options.simplify:
+                progress(f"simplify{count}")
+                given = (
+                    inputs if plan is None or options.one_file else example_inputs(ready.program)
+                )
+                simplified.append(backend.simplify(partial / name, given))
+        if plan is not None:
+            write_plan(partial, plan)
         write_golden(partial, inputs, expected)
         half = prepared.precision == "fp16"
         gate = Gate(
@@ -159,10 +186,74 @@ def export_model(
         report = None
         if options.verify:
             progress("verify")
-            report = _proof(backend, path, inputs, expected, prepared, gate)
-        fields = _manifest_fields(model, target, prepared, simplified, report)
-        manifest = write_manifest(partial, {**fields, "model": path.name, "gate": gate.to_json()})
+            names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
+            file = _loaded(partial, backend, next(iter(files)), plan, names)
+            report = _proof(file, inputs, expected, prepared, gate)
+        fields = _manifest_fields(
+            model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
+        )
+        main = next(iter(files)) if len(files) == 1 else PLAN_FILE
+        manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
+
+
+def _require_convertible(prepared: Prepared, target: Target) -> None:
+    if prepared.errors:
+        first = prepared.errors[0]
+        where = f" ({first.source})" if first.source else ""
+        raise ConversionError(
+            f"{len(prepared.errors)} operator(s) cannot go to {target.name}, first {first.message}"
+            f"{where}; --dry-run lists all."
+        )
+
+
+def plan_files(
+    model: Model, target: Target, prepared: Prepared, options: ExportOptions
+) -> tuple[Plan, dict[str, Prepared]]:
+    """The plan that the options ask for, and the programs of its model files by name."""
+    assert options.plan is not None
+    backend = backend_for(target.format)
+    program = captured_model(model).program
+    network = network_of(program)
+    element_bytes = 4 if prepared.precision == "fp32" else 2
+    found = choose(network, options.plan, element_bytes)
+
+    def ready(part: Program) -> Prepared:
+        made = made_ready(part, target, prepared.precision, prepared.method)
+        _require_convertible(made, target)
+        return made
+
+    if options.one_file:
+        whole = unrolled(network, found, program)
+        name = f"{model.name}{backend.suffix}"
+        return one_file_plan(whole, found, name, element_bytes), {name: ready(whole)}
+    built = planned(network, found, program, backend.suffix)
+    return built.plan, {
+        name: ready(part)
+        for stage in built.stages
+        for name, part in zip(stage.stage.models, stage.programs, strict=True)
+    }
+
+
+def example_inputs(program: Program) -> dict[str, Array]:
+    """Seeded noise for a part of a network."""
+    random = np.random.default_rng(0)
+    return {
+        spec.name: random.standard_normal(spec.shape).astype(spec.dtype) for spec in program.inputs
+    }
+
+
+def _loaded(
+    folder: Path, backend: Backend, file: str, plan: Plan | None, names: list[tuple[str, ...]]
+) -> Runnable:
+    try:
+        if plan is None:
+            return backend.load(folder / file)
+        return PlanRunnable(folder, plan, backend, names[0], names[1])
+    except UsageError as error:  # it is our file, not one that the user chose
+        raise ConversionError(
+            f"The written file cannot be run here: {error} --no-verify keeps it as it is."
+        ) from error
 
 
 def golden_pair(model: Model, program: Program) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -192,8 +283,7 @@ def _results(model: Model) -> list[Tensor]:
 
 
 def _proof(
-    backend: Backend,
-    path: Path,
+    file: Runnable,
     inputs: dict[str, Array],
     expected: dict[str, Array],
     prepared: Prepared,
@@ -206,9 +296,8 @@ def _proof(
                 "so nothing can be compared with them; look at its weights and example inputs."
             )
     try:
-        file = backend.load(path)
         computed = file.run(inputs)
-    except UsageError as error:  # it is our file, not one that the user chose
+    except UsageError as error:
         raise ConversionError(
             f"The written file cannot be run here: {error} --no-verify keeps it as it is."
         ) from error
@@ -216,7 +305,7 @@ def _proof(
     if not report.passed:
         reasons = " ".join(output.reason for output in report.outputs if output.reason)
         raise ParityError(
-            f"{path.name} does not compute what the model computes: {reasons} Export with "
+            f"The written file does not compute what the model computes: {reasons} Export with "
             "--no-verify and run `edgekit verify --bisect` to see where they part."
         )
     if prepared.precision == "fp16" and not file.rounds_to_half:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 IDENTICAL_DB = 999.0
 """How JSON writes the PSNR of identical outputs: it has no infinity, and scripts compare."""
@@ -73,6 +73,32 @@ class OutputParity:
 
 
 @dataclass(frozen=True)
+class PlannedMemory:
+    """Peak of a memory plan: live activations as predicted, and as measured where they can be."""
+
+    predicted_bytes: int
+    whole_predicted_bytes: int
+    """Of the same network without a plan."""
+    measured_bytes: int | None
+    passed: bool
+    method: str
+    """How it was measured, or why it was not."""
+
+    def sentence(self) -> str:
+        saved = self.whole_predicted_bytes / max(1, self.predicted_bytes)
+        predicted = (
+            f"plan: peak of activations predicted {self.predicted_bytes / 2**20:.1f} MiB, "
+            f"{saved:.1f} times less than the whole network"
+        )
+        if self.measured_bytes is None:
+            return f"{predicted}; not measured: {self.method}"
+        verdict = "pass" if self.passed else "FAIL"
+        return (
+            f"{predicted}; measured {self.measured_bytes / 2**20:.1f} MiB {verdict} ({self.method})"
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """The verdict on one file, and what computed it: a reference runtime, never a device."""
 
@@ -81,6 +107,8 @@ class Report:
     reference: str
     gate: Gate
     notes: tuple[str, ...] = ()
+    memory: PlannedMemory | None = None
+    """Only for bundles with a memory plan."""
 
     def to_json(self) -> dict[str, object]:
         """Strict JSON: identical outputs have 999.0 dB, numbers without a meaning are null."""
@@ -90,6 +118,7 @@ class Report:
             "reference": self.reference,
             "gate": self.gate.to_json(),
             "notes": list(self.notes),
+            "memory": asdict(self.memory) if self.memory else None,
         }
 
     def table(self) -> str:
@@ -97,6 +126,8 @@ class Report:
         lines = [aligned([heading, *(output.row() for output in self.outputs)])]
         lines += [f"{output.name}: {output.reason}" for output in self.outputs if output.reason]
         lines += self.notes
+        if self.memory:
+            lines.append(self.memory.sentence())
         lines.append(f"gate: {self.gate.psnr_db:g} dB; computed by {self.reference}")
         return "\n".join(lines)
 

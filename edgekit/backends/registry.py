@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edgekit.backends.facts import FileFacts
 from edgekit.backends.runnable import Array, Runnable
@@ -13,6 +13,7 @@ from edgekit.errors import UsageError
 from edgekit.program.program import Program
 from edgekit.target import Target
 
+Session = Literal["default", "serving", "unrolled"]
 EVERY_TYPE = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -39,7 +40,9 @@ class Backend(Protocol):
         """What was done to the written file, or "" where the format has no simplifier."""
         ...
 
-    def load(self, path: Path) -> Runnable: ...
+    def load(self, path: Path, session: Session = "default") -> Runnable:
+        """`session` names how a runtime that has such settings holds memory."""
+        ...
 
     def describe(self, path: Path) -> FileFacts: ...
 
@@ -67,10 +70,11 @@ class OnnxBackend:
 
         return simplify(path, inputs)
 
-    def load(self, path: Path) -> Runnable:
+    def load(self, path: Path, session: Session = "default") -> Runnable:
         from edgekit.backends.onnx.load import load
+        from edgekit.backends.onnx.session import NAMED, SessionOptions
 
-        return load(path)
+        return load(path, SessionOptions(memory=NAMED[session]))
 
     def describe(self, path: Path) -> FileFacts:
         from edgekit.backends.onnx.describe import describe
@@ -99,7 +103,7 @@ class CoreMLBackend:
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
 
-    def load(self, path: Path) -> Runnable:
+    def load(self, path: Path, session: Session = "default") -> Runnable:
         from edgekit.backends.coreml.load import load
 
         return load(path)
@@ -131,7 +135,7 @@ class CoreAIBackend:
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
 
-    def load(self, path: Path) -> Runnable:
+    def load(self, path: Path, session: Session = "default") -> Runnable:
         from edgekit.backends.coreai.load import load
 
         return load(path)

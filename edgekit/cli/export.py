@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import (
+    Json,
+    is_factory,
+    parse_bytes,
+    parse_grid,
+    parse_size,
+    print_json,
+    progress,
+)
 from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
@@ -42,6 +50,17 @@ def export(
     precision: Annotated[
         str | None, typer.Option(help="fp32 or fp16; default: the target's.")
     ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Run in tiles so that activations stay below this, such as 64MB."),
+    ] = None,
+    tiles: Annotated[
+        str | None, typer.Option(help="Run in a grid of ROWSxCOLUMNS tiles, such as 4x4.")
+    ] = None,
+    one_file: Annotated[
+        bool,
+        typer.Option("--one-file", help="Put a plan's tiles into one file that any runtime runs."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show rewrites and lints; write nothing.")
     ] = False,
@@ -57,6 +76,12 @@ def export(
     chosen = find_target(target)
     chosen.require_precision(precision)
     height, width = parse_size(size)
+    if memory_budget and tiles:
+        raise UsageError("Give --memory-budget or --tiles, not both: the budget chooses the tiles.")
+    budget = parse_bytes(memory_budget) if memory_budget else None
+    grid = parse_grid(tiles) if tiles else None
+    if one_file and budget is None and grid is None:
+        raise UsageError("--one-file belongs to --memory-budget or --tiles.")
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (weights or size or frames is not None):
         raise UsageError(
@@ -69,6 +94,8 @@ def export(
     from edgekit.contract import Size
     from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
+    from edgekit.plan.choose import Request
+    from edgekit.plan.search import Tiling
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     folder = output or default_folder(label, chosen, precision)
@@ -90,7 +117,13 @@ def export(
             prepared = prepare(model, chosen, precision)
         print_json(_dry_run_json(prepared)) if json else print(_dry_run_text(prepared))
         raise typer.Exit(1 if prepared.errors else 0)
-    options = ExportOptions(precision, verify=verify, simplify=simplify, force=force)
+    request = None
+    if budget is not None or grid is not None:
+        request = Request(budget, Tiling(*grid) if grid else None)
+    options = ExportOptions(
+        precision, verify=verify, simplify=simplify, force=force,
+        plan=request, one_file=one_file,
+    )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)
     seconds = time.perf_counter() - started

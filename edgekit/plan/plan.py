@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgekit.errors import UsageError
 
@@ -61,6 +61,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
+    session: Literal["serving", "unrolled"]
+    """onnxruntime's settings that the peak was planned for: several sessions on one arena without
+    memory patterns, or one file whose windows do not take each other's buffers."""
     tensors: Mapping[str, Tensor]
     """Inputs and outputs of the model under their contract's names, and what lives between stages."""
     stages: tuple[Stage, ...]
@@ -73,6 +76,12 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
+            "session": {
+                "name": self.session,
+                "enable_mem_pattern": False,
+                "enable_mem_reuse": self.session != "unrolled",
+                "session.use_env_allocators": "1",
+            },
             "tensors": {
                 name: {"shape": list(tensor.shape), "dtype": tensor.dtype}
                 for name, tensor in self.tensors.items()
@@ -105,6 +114,7 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         return cls(
+            data["session"]["name"],
             {
                 name: Tensor(tuple(tensor["shape"]), str(tensor["dtype"]))
                 for name, tensor in data["tensors"].items()

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.backends.registry import Backend
+from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable, check_inputs
-from edgekit.plan.plan import Box, Plan, Stage
+from edgekit.bundle import Bundle
+from edgekit.plan.plan import Box, Plan, Stage, read_plan
 
 
 class PlanRunnable:
@@ -32,7 +33,7 @@ class PlanRunnable:
         self.input_shapes = {name: plan.tensors[name].shape for name in inputs}
         files = {file for stage in plan.stages for file in stage.models}
         self.models: dict[str, Runnable] = {
-            file: backend.load(folder / file) for file in sorted(files)
+            file: backend.load(folder / file, plan.session) for file in sorted(files)
         }
         first = next(iter(self.models.values()))
         self.reference = f"{first.reference}, {sum(len(s.windows) for s in plan.stages)} windows"
@@ -75,6 +76,16 @@ class PlanRunnable:
         for stage in self.plan.stages:
             tensors[stage.result] = self._run_stage(stage, tensors[stage.source])
             yield stage.result, "stage", tensors[stage.result]
+
+
+def open_runnable(bundle: Bundle) -> Runnable:
+    """What computes a bundle: its file, or its plan. Raises UsageError."""
+    backend = backend_for(bundle.format)
+    plan = read_plan(bundle.path)
+    if plan is None:
+        return backend.load(bundle.model_file)
+    names = [tuple(spec.name for spec in specs) for specs in (bundle.inputs, bundle.outputs)]
+    return PlanRunnable(bundle.path, plan, backend, names[0], names[1])
 
 
 def at(box: Box) -> tuple[slice, ...]:

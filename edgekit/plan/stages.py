@@ -14,7 +14,8 @@ from torch.fx import GraphModule, Node
 
 from edgekit.contract import TensorSpec
 from edgekit.plan.maps.index_map import shape
-from edgekit.plan.network import Boxes, Network, boxes
+from edgekit.plan.memory import MemoryModel, timeline
+from edgekit.plan.network import Boxes, Network, boxes, network_of
 from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window
 from edgekit.plan.region import Region, whole
 from edgekit.plan.search import WHOLE, Found, Stretch, split
@@ -54,6 +55,7 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         for node in (built.source, built.result)
     }
     plan = Plan(
+        "serving",
         tensors,
         tuple(built.stage for built in stages),
         found.whole_peak_bytes,
@@ -61,6 +63,20 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         round(found.overhead, 6),
     )
     return Planned(plan, tuple(stages))
+
+
+def one_file_plan(program: Program, found: Found, file: str, element_bytes: int) -> Plan:
+    """The plan of an unrolled network: one stage, and the peak of the graph as it is written."""
+    peak = timeline(network_of(program), MemoryModel(element_bytes)).peak_bytes
+    (given,), (made,) = program.inputs, program.outputs
+    boxes_: list[Box] = [tuple((0, size) for size in spec.shape) for spec in (given, made)]
+    stage = Stage(
+        (file,), given.name, made.name, given.name, made.name, (Window(0, boxes_[0], boxes_[1]),)
+    )
+    tensors = {spec.name: Tensor(spec.shape, spec.dtype) for spec in (given, made)}
+    return Plan(
+        "unrolled", tensors, (stage,), found.whole_peak_bytes, peak, round(found.overhead, 6)
+    )
 
 
 class _names:  # noqa: N801  # used as a function
