@@ -17,6 +17,7 @@ from edgekit.exporting import ExportOptions, default_folder, export_model
 from edgekit.model import Model, model_of_module, model_of_recipe
 from edgekit.parity.compare import compare
 from edgekit.parity.planned_memory import measured_memory
+from edgekit.plan.choose import requested
 from edgekit.plan.runner import open_runnable
 from edgekit.recipe import find_recipe
 from edgekit.report import Report
@@ -52,10 +53,14 @@ def export(
     verify: bool = True,
     simplify: bool = True,
     force: bool = False,
+    memory_budget: int | str | None = None,
+    tiles: str | None = None,
+    one_file: bool = False,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
-    The module is put in eval mode and stays in it.
+    The module is put in eval mode and stays in it. With `memory_budget` (bytes, or "64MB") or
+    `tiles` ("4x4") it runs by a plan, in a few files or, with `one_file`, in one.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -70,7 +75,14 @@ def export(
     else:
         model = module
     folder = Path(output) if output is not None else default_folder(model.name, chosen, precision)
-    options = ExportOptions(precision, verify=verify, simplify=simplify, force=force)
+    options = ExportOptions(
+        precision,
+        verify=verify,
+        simplify=simplify,
+        force=force,
+        plan=requested(memory_budget, tiles),
+        one_file=one_file,
+    )
     return export_model(model, chosen, folder, options)[0]
 
 

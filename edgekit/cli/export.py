@@ -12,8 +12,6 @@ import typer
 from edgekit.cli.output import (
     Json,
     is_factory,
-    parse_bytes,
-    parse_grid,
     parse_size,
     print_json,
     progress,
@@ -76,11 +74,7 @@ def export(
     chosen = find_target(target)
     chosen.require_precision(precision)
     height, width = parse_size(size)
-    if memory_budget and tiles:
-        raise UsageError("Give --memory-budget or --tiles, not both: the budget chooses the tiles.")
-    budget = parse_bytes(memory_budget) if memory_budget else None
-    grid = parse_grid(tiles) if tiles else None
-    if one_file and budget is None and grid is None:
+    if one_file and not (memory_budget or tiles):
         raise UsageError("--one-file belongs to --memory-budget or --tiles.")
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (weights or size or frames is not None):
@@ -94,8 +88,6 @@ def export(
     from edgekit.contract import Size
     from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
-    from edgekit.plan.choose import Request
-    from edgekit.plan.search import Tiling
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     folder = output or default_folder(label, chosen, precision)
@@ -117,12 +109,9 @@ def export(
             prepared = prepare(model, chosen, precision)
         print_json(_dry_run_json(prepared)) if json else print(_dry_run_text(prepared))
         raise typer.Exit(1 if prepared.errors else 0)
-    request = None
-    if budget is not None or grid is not None:
-        request = Request(budget, Tiling(*grid) if grid else None)
     options = ExportOptions(
         precision, verify=verify, simplify=simplify, force=force,
-        plan=request, one_file=one_file,
+        plan=requested(memory_budget, tiles), one_file=one_file,
     )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -56,24 +55,6 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     if not cross or not all(side.isascii() and side.isdigit() for side in (height, width)):
         raise UsageError(f"The size '{text}' is not HEIGHTxWIDTH in pixels, such as 256x384.")
     return int(height), int(width)
-
-
-def parse_bytes(text: str) -> int:
-    """ "64MB", "64MiB", "21.3kB" or "65536" in bytes. Raises UsageError."""
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMG]?)(i?)B?", text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise UsageError(f"'{text}' is no amount of memory, such as 64MB, 64MiB or 21.3kB.")
-    number, prefix, binary = match.groups()
-    base = 1024 if binary else 1000
-    return int(float(number) * base ** ("", "K", "M", "G").index(prefix.upper()))
-
-
-def parse_grid(text: str) -> tuple[int, int]:
-    """ "4x4" as rows and columns of tiles. Raises UsageError."""
-    rows, cross, columns = text.lower().partition("x")
-    if not cross or not all(n.isascii() and n.isdigit() and int(n) for n in (rows, columns)):
-        raise UsageError(f"The grid '{text}' is not ROWSxCOLUMNS, such as 4x4.")
-    return int(rows), int(columns)
 
 
 def parse_inputs(items: list[str]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from torch.fx import Node
@@ -22,6 +23,37 @@ class Request:
     """Live activations, the network's input and output included."""
     tiles: Tiling | None = None
     """This grid, over the stretch where it lowers the peak most."""
+
+
+def requested(memory_budget: int | str | None, tiles: str | None) -> Request | None:
+    """What two options ask for together; None for nothing. Raises UsageError."""
+    if memory_budget is not None and tiles is not None:
+        raise UsageError("Give a memory budget or tiles, not both: the budget chooses the tiles.")
+    if tiles is not None:
+        return Request(tiles=Tiling(*parse_grid(tiles)))
+    if memory_budget is None:
+        return None
+    return Request(
+        parse_bytes(memory_budget) if isinstance(memory_budget, str) else int(memory_budget)
+    )
+
+
+def parse_bytes(text: str) -> int:
+    """ "64MB", "64MiB", "21.3kB" or "65536" in bytes. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kKMG]?)(i?)B?", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise UsageError(f"'{text}' is no amount of memory, such as 64MB, 64MiB or 21.3kB.")
+    number, prefix, binary = match.groups()
+    base = 1024 if binary else 1000
+    return int(float(number) * base ** ("", "K", "M", "G").index(prefix.upper()))
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """ "4x4" as rows and columns of tiles. Raises UsageError."""
+    rows, cross, columns = text.lower().partition("x")
+    if not cross or not all(n.isascii() and n.isdigit() and int(n) for n in (rows, columns)):
+        raise UsageError(f"The grid '{text}' is not ROWSxCOLUMNS, such as 4x4.")
+    return int(rows), int(columns)
 
 
 def choose(network: Network, request: Request, element_bytes: int) -> Found:

@@ -1,0 +1,146 @@
+"""Memory plans in onnxruntime: peak and time of the plan against the whole model, and their difference.
+
+    python benchmarks/plan_memory.py [unet-4x4] [unet-8x8] [mobilenet] [srvgg] [--threads 1]
+
+Peaks are high-water marks of fresh processes above the loaded sessions, third run; the output array
+is counted, the input array is not (facts C4). "default" is onnxruntime as it comes, on both sides;
+"serving" is one shared arena without memory patterns, on both sides. Times are medians of
+interleaved rounds: the whole model as it comes, the plan with serving settings. The difference is
+that of the plan to the whole file at optimisation level EXTENDED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgekit
+from edgekit.backends.onnx.load import OnnxRunnable, load
+from edgekit.backends.onnx.session import NAMED, SessionOptions
+from edgekit.bundle import Bundle, open_bundle
+from edgekit.parity.memory_use import Case, NotMeasured, Prepared, measure
+from edgekit.plan.plan import read_plan
+from edgekit.plan.runner import PlanRunnable
+
+
+@dataclass(frozen=True)
+class Subject:
+    model: str
+    height: int
+    width: int
+    plan: dict[str, str]
+    weights: str | None = None
+    photo: bool = False
+
+
+SUBJECTS = {
+    "unet-4x4": Subject("unet-c16", 1024, 1024, {"tiles": "4x4"}),
+    "unet-8x8": Subject("unet-c16", 1024, 1024, {"tiles": "8x8"}),
+    "mobilenet": Subject("mobilenet-v2", 1024, 1024, {"memory_budget": "60MiB"}),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Opens a plan's files with settings other than its own."""
+
+    options: SessionOptions
+
+    def load(self, path: Path, session: str = "") -> OnnxRunnable:  # noqa: ARG002  # a backend's
+        return load(path, self.options)
+
+
+def runnable(bundle: Bundle, options: SessionOptions) -> Any:
+    plan = read_plan(bundle.path)
+    if plan is None:
+        return load(bundle.model_file, options)
+    names = [tuple(spec.name for spec in specs) for specs in (bundle.inputs, bundle.outputs)]
+    backend: Any = Settings(options)
+    return PlanRunnable(bundle.path, plan, backend, names[0], names[1])
+
+
+def prepare(bundle: str, memory: str, threads: int) -> Prepared:
+    """In the measuring process."""
+    opened = open_bundle(Path(bundle))
+    file = runnable(opened, SessionOptions(threads, NAMED[memory]))
+    inputs = opened.golden()[0]
+    return Prepared(
+        lambda: file.run(inputs), sum(v.nbytes for v in inputs.values()), {"memory": memory}
+    )
+
+
+def peak(bundle: Bundle, memory: str, threads: int) -> float:
+    """MiB."""
+    arguments = {"bundle": str(bundle.path), "memory": memory, "threads": threads}
+    use = measure(Case(f"{Path(__file__).stem}:prepare", arguments))
+    if isinstance(use, NotMeasured):
+        sys.exit(f"not measured here: {use.reason}")
+    return use.third_run_peak_bytes / 2**20
+
+
+def compare(name: str, subject: Subject, threads: int, rounds: int, folder: Path) -> None:
+    model = edgekit.load(subject.model, subject.weights, height=subject.height, width=subject.width)
+    whole = edgekit.export(model, target="onnx", output=folder / f"{name}-whole")
+    plan = edgekit.export(model, target="onnx", output=folder / f"{name}-plan", **subject.plan)
+    made = read_plan(plan.path)
+    assert made is not None
+    print(
+        f"{name}: {subject.model} {subject.height}x{subject.width}, {subject.plan}, "
+        f"{sum(len(stage.windows) for stage in made.stages)} windows, "
+        f"{len({file for stage in made.stages for file in stage.models})} files, "
+        f"MACs {made.mac_overhead:+.1%}, live activations predicted "
+        f"{made.whole_peak_bytes / 2**20:.1f} -> {made.peak_bytes / 2**20:.1f} MiB"
+    )
+    for memory in ("default", "serving"):
+        before, after = (peak(bundle, memory, threads) for bundle in (whole, plan))
+        print(
+            f"  peak, {memory} settings: {before:.1f} -> {after:.1f} MiB, {before / after:.1f} times less",
+            flush=True,
+        )
+    inputs = whole.golden()[0]
+    extended = SessionOptions(threads, NAMED["serving"], "extended")
+    results = [runnable(bundle, extended).run(inputs) for bundle in (whole, plan)]
+    difference = max(float(np.abs(results[0][key] - results[1][key]).max()) for key in results[0])
+    print(f"  difference at EXTENDED: {difference:.1e}{' (bit-equal)' if difference == 0 else ''}")
+    files = [
+        runnable(whole, SessionOptions(threads)),
+        runnable(plan, SessionOptions(threads, NAMED["serving"])),
+    ]
+    seconds: list[list[float]] = [[], []]
+    for number in range(rounds + 1):
+        order = list(zip(files, seconds, strict=True))
+        for file, times in order[:: 1 if number % 2 else -1]:
+            started = time.perf_counter()
+            file.run(inputs)
+            if number:
+                times.append(time.perf_counter() - started)
+    before, after = (statistics.median(times) for times in seconds)
+    ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
+    print(
+        f"  time, {threads} thread(s): whole {before * 1e3:.0f} ms, plan {after * 1e3:.0f} ms, "
+        f"{ratio:.2f} times",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("subjects", nargs="*", default=list(SUBJECTS), choices=[*SUBJECTS, []])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=11)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.subjects:
+            compare(name, SUBJECTS[name], arguments.threads, arguments.rounds, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
