@@ -88,6 +88,7 @@ def export(
     from edgekit.contract import Size
     from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
+    from edgekit.plan.choose import requested
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     folder = output or default_folder(label, chosen, precision)
