@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Subject:
 SUBJECTS = {
     "unet-4x4": Subject("unet-c16", 1024, 1024, {"tiles": "4x4"}),
     "unet-8x8": Subject("unet-c16", 1024, 1024, {"tiles": "8x8"}),
-    "mobilenet": Subject("mobilenet-v2", 1024, 1024, {"memory_budget": "60MiB"}),
+    "mobilenet": Subject("mobilenet-v2", 1024, 1024, {"memory_budget": "32MiB"}),
 }
 
 
@@ -54,8 +54,11 @@ class Settings:
 
     options: SessionOptions
 
-    def load(self, path: Path, session: str = "") -> OnnxRunnable:  # noqa: ARG002  # a backend's
-        return load(path, self.options)
+    def load(self, path: Path, session: str, arena_bytes: int) -> OnnxRunnable:  # noqa: ARG002  # a backend's
+        memory = self.options.memory
+        if memory.arena == "shared":
+            memory = replace(memory, first_chunk_bytes=arena_bytes)
+        return load(path, replace(self.options, memory=memory))
 
 
 def runnable(bundle: Bundle, options: SessionOptions) -> Any:

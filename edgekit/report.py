@@ -79,23 +79,27 @@ class PlannedMemory:
     predicted_bytes: int
     whole_predicted_bytes: int
     """Of the same network without a plan."""
-    measured_bytes: int | None
+    live_bytes: int | None
+    """Measured: what the runtime had asked for at once, and the arrays beside it."""
+    process_bytes: int | None
+    """Measured: what a fresh process took for the third run, which allocators make larger."""
     passed: bool
     method: str
-    """How it was measured, or why it was not."""
+    """How the live bytes were measured, or why they were not."""
 
     def sentence(self) -> str:
         saved = self.whole_predicted_bytes / max(1, self.predicted_bytes)
         predicted = (
-            f"plan: peak of activations predicted {self.predicted_bytes / 2**20:.1f} MiB, "
+            f"plan: peak beside the input predicted {self.predicted_bytes / 2**20:.1f} MiB, "
             f"{saved:.1f} times less than the whole network"
         )
-        if self.measured_bytes is None:
+        if self.live_bytes is None:
             return f"{predicted}; not measured: {self.method}"
         verdict = "pass" if self.passed else "FAIL"
-        return (
-            f"{predicted}; measured {self.measured_bytes / 2**20:.1f} MiB {verdict} ({self.method})"
-        )
+        measured = f"measured {self.live_bytes / 2**20:.1f} MiB {verdict} ({self.method})"
+        if self.process_bytes is not None:
+            measured += f"; a fresh process took {self.process_bytes / 2**20:.1f} MiB"
+        return f"{predicted}; {measured}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -40,8 +40,11 @@ class Backend(Protocol):
         """What was done to the written file, or "" where the format has no simplifier."""
         ...
 
-    def load(self, path: Path, session: Session = "default") -> Runnable:
-        """`session` names how a runtime that has such settings holds memory."""
+    def load(
+        self, path: Path, session: Session = "default", arena_bytes: int | None = None
+    ) -> Runnable:
+        """`session` names how a runtime that has such settings holds memory, in an arena of what
+        size at first."""
         ...
 
     def describe(self, path: Path) -> FileFacts: ...
@@ -70,11 +73,14 @@ class OnnxBackend:
 
         return simplify(path, inputs)
 
-    def load(self, path: Path, session: Session = "default") -> Runnable:
+    def load(
+        self, path: Path, session: Session = "default", arena_bytes: int | None = None
+    ) -> Runnable:
         from edgekit.backends.onnx.load import load
         from edgekit.backends.onnx.session import NAMED, SessionOptions
 
-        return load(path, SessionOptions(memory=NAMED[session]))
+        memory = replace(NAMED[session], first_chunk_bytes=arena_bytes)
+        return load(path, SessionOptions(memory=memory))
 
     def describe(self, path: Path) -> FileFacts:
         from edgekit.backends.onnx.describe import describe
@@ -103,7 +109,9 @@ class CoreMLBackend:
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
 
-    def load(self, path: Path, session: Session = "default") -> Runnable:
+    def load(
+        self, path: Path, session: Session = "default", arena_bytes: int | None = None
+    ) -> Runnable:
         from edgekit.backends.coreml.load import load
 
         return load(path)
@@ -135,7 +143,9 @@ class CoreAIBackend:
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
 
-    def load(self, path: Path, session: Session = "default") -> Runnable:
+    def load(
+        self, path: Path, session: Session = "default", arena_bytes: int | None = None
+    ) -> Runnable:
         from edgekit.backends.coreai.load import load
 
         return load(path)

@@ -1,8 +1,9 @@
-"""What onnxruntime's arena had in use at most during a run, by its own account.
+"""The live bytes of a run at their peak, by onnxruntime's own account.
 
-It counts activations and outputs, each rounded up to 256 bytes or more, and neither inputs nor
-weights nor what the arena holds without using it. Unlike resident memory it is exact and the same in
-every run, and release wheels report it since 1.28 (`mem_in_use_peak` of kernel events).
+It counts activations, outputs and work buffers as they were asked for: neither inputs nor weights,
+nor what the arena holds without using it, nor the rest of a chunk that a tensor does not fill (12.6 MB
+asked for take a chunk of 16.8). Unlike resident memory it is exact and the same in every run, and
+release wheels report it since 1.28 (`mem_bytes_requested_in_use` of kernel events).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from edgekit.backends.onnx.session import MemorySettings, SessionOptions, sessio
 from edgekit.parity.memory_use import NotMeasured
 
 Array = npt.NDArray[np.generic]
-METHOD = "in-use peak of onnxruntime's arena, memory pattern off"
-_FIELD = "mem_in_use_peak"
+METHOD = "bytes that onnxruntime had asked for at its peak, memory pattern off"
+_FIELD = "mem_bytes_requested_in_use"
+_CHANGE = "mem_requested_in_use_delta"
 
 
 def arena_peak_bytes(
@@ -42,9 +44,11 @@ def arena_peak_bytes(
         )
         session.run(None, dict(inputs))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    peaks = [int(event["args"][_FIELD]) for event in events if _FIELD in event.get("args", {})]
-    if not peaks:
+    counted = [event["args"] for event in events if _FIELD in event.get("args", {})]
+    if not counted:
         return NotMeasured(
             f"onnxruntime {onnxruntime.__version__} does not report its arena; 1.28 and later do"
         )
-    return max(peaks)
+    # Weights that a session lays out anew are in the arena before the first kernel runs.
+    before = int(counted[0][_FIELD]) - int(counted[0][_CHANGE])
+    return max(int(kernel[_FIELD]) for kernel in counted) - before

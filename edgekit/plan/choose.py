@@ -20,7 +20,7 @@ class Request:
     """Exactly one of the two is set."""
 
     budget_bytes: int | None = None
-    """Live activations, the network's input and output included."""
+    """Live activations and the output. The input is the caller's, and is not counted."""
     tiles: Tiling | None = None
     """This grid, over the stretch where it lowers the peak most."""
 
@@ -62,7 +62,7 @@ def choose(network: Network, request: Request, element_bytes: int) -> Found:
     Raises UsageError for a network that cannot be cut and for a budget below what any plan needs.
     """
     require_cuts(network)
-    model = MemoryModel(element_bytes=element_bytes)
+    model = MemoryModel(element_bytes=element_bytes, input_counted=False)
     if request.tiles is not None:
         return Stretches(network, model, streams=False, only=request.tiles).least_memory()
     assert request.budget_bytes is not None

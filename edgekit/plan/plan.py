@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from edgekit.errors import UsageError
 
@@ -24,6 +27,10 @@ class Tensor:
 
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Plan:
     session: Literal["serving", "unrolled"]
     """onnxruntime's settings that the peak was planned for: several sessions on one arena without
     memory patterns, or one file whose windows do not take each other's buffers."""
+    arena_bytes: int
+    """First chunk of the arena that the sessions share: what one run holds at once."""
     tensors: Mapping[str, Tensor]
     """Inputs and outputs of the model under their contract's names, and what lives between stages."""
     stages: tuple[Stage, ...]
@@ -81,6 +90,7 @@ class Plan:
                 "enable_mem_pattern": False,
                 "enable_mem_reuse": self.session != "unrolled",
                 "session.use_env_allocators": "1",
+                "initial_chunk_size_bytes": self.arena_bytes,
             },
             "tensors": {
                 name: {"shape": list(tensor.shape), "dtype": tensor.dtype}
@@ -115,6 +125,7 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         return cls(
             data["session"]["name"],
+            int(data["session"]["initial_chunk_size_bytes"]),
             {
                 name: Tensor(tuple(tensor["shape"]), str(tensor["dtype"]))
                 for name, tensor in data["tensors"].items()

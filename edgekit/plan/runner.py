@@ -33,7 +33,8 @@ class PlanRunnable:
         self.input_shapes = {name: plan.tensors[name].shape for name in inputs}
         files = {file for stage in plan.stages for file in stage.models}
         self.models: dict[str, Runnable] = {
-            file: backend.load(folder / file, plan.session) for file in sorted(files)
+            file: backend.load(folder / file, plan.session, plan.arena_bytes)
+            for file in sorted(files)
         }
         first = next(iter(self.models.values()))
         self.reference = f"{first.reference}, {sum(len(s.windows) for s in plan.stages)} windows"

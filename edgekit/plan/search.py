@@ -38,6 +38,10 @@ STRIPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 112, 144)
 MOST_TILES = 4096
 WORST_OVERHEAD = 6.0
 """Edges that multiply a stretch's work by more are not kept."""
+COPY_MACS_PER_BYTE = 8.0
+"""A window's input and output are copied at about 6 GB/s where convolutions run at 50 GMAC/s."""
+RUN_MACS = 5e6
+"""Starting one more run of a model takes about 0.1 ms."""
 SMALL = 0.03
 """Tiles whose own memory is a smaller share of their edge's are not cut further."""
 
@@ -82,7 +86,11 @@ class Stretch:
     """The tensor that is tiled: `result`, or what `result` averages over the image."""
     tiling: Tiling
     peak_bytes: int
+    run_bytes: int
+    """Of the peak: what one run of a model holds, without the whole tensors beside it."""
     macs: int
+    cost: float
+    """What the search minimises: multiply-accumulates, and those that runs and copies are worth."""
     worst: str
     """The operator at the peak."""
 
@@ -212,7 +220,17 @@ class Stretches:
         live = self._storages(source, result, False).live_bytes(sizes)[:, 0]
         macs = (self._full * self._work)[first + 1 : last + 1].sum()
         worst = self.network.nodes[first + int(live.argmax())].name
-        return Stretch(source, result, result, WHOLE, int(live.max()), int(macs), worst)
+        return Stretch(
+            source,
+            result,
+            result,
+            WHOLE,
+            int(live.max()),
+            int(live.max()),
+            int(macs),
+            float(macs),
+            worst,
+        )
 
     def _edge(
         self, source: Node, result: Node, over: Node, tiling: Tiling
@@ -242,7 +260,11 @@ class Stretches:
         whole = (self._full * self._work)[first + 1 : last + 1].sum()
         worst = self.network.nodes[first + int(tile.argmax())].name
         peak = int(tile.max() + outside)
-        edge = Stretch(source, result, over, tiling, peak, int(macs), worst)
+        cost = float(macs)
+        if self.model.windows_copied:
+            copied = (sizes[0] + sizes[-1]) @ number
+            cost += COPY_MACS_PER_BYTE * copied + RUN_MACS * number.sum()
+        edge = Stretch(source, result, over, tiling, peak, int(tile.max()), int(macs), cost, worst)
         return edge, float(tile.max() / max(1, peak)), float(macs / max(1.0, whole))
 
     def _size(self, node: Node) -> float:
@@ -311,14 +333,14 @@ class Stretches:
         for edge in self.edges:
             if edge.peak_bytes <= budget_bytes:
                 fitting.setdefault(edge.source, []).append(edge)
-        best: dict[Node, tuple[int, int]] = {self.cuts[0]: (0, 0)}
+        best: dict[Node, tuple[float, int]] = {self.cuts[0]: (0.0, 0)}
         arrived: dict[Node, Stretch] = {}
         for cut in self.cuts:
             if cut not in best:
                 continue
-            macs, tiles = best[cut]
+            spent, tiles = best[cut]
             for edge in fitting.get(cut, ()):
-                cost = (macs + edge.macs, tiles + edge.tiling.count)
+                cost = (spent + edge.cost, tiles + edge.tiling.count)
                 if edge.result not in best or cost < best[edge.result]:
                     best[edge.result], arrived[edge.result] = cost, edge
         if self.cuts[-1] not in best:

@@ -39,6 +39,9 @@ class MemorySettings:
     reuse: bool = True
     """Let a tensor take the buffer of a dead one. It then lives as long as its last tenant."""
 
+    first_chunk_bytes: int | None = None
+    """Of a shared arena; None for 64 MiB. The first session of a process decides."""
+
 
 DEFAULT = MemorySettings()
 """What onnxruntime does by itself."""
@@ -79,7 +82,7 @@ def session_settings(options: SessionOptions) -> onnxruntime.SessionOptions:
     settings.enable_mem_reuse = memory.reuse
     settings.log_severity_level = 3
     if memory.arena == "shared":
-        _register_arena()
+        _register_arena(memory.first_chunk_bytes or _FIRST_CHUNK_BYTES)
         settings.add_session_config_entry("session.use_env_allocators", "1")
     return settings
 
@@ -94,7 +97,7 @@ _registering = threading.Lock()
 _registered = False
 
 
-def _register_arena() -> None:
+def _register_arena(first_chunk_bytes: int) -> None:
     """Once per process: 1.32 replaces an arena that is registered again, older versions refuse."""
     global _registered
     with _registering:
@@ -106,7 +109,7 @@ def _register_arena() -> None:
             0,
             onnxruntime.OrtMemType.DEFAULT,
         )
-        growth = onnxruntime.OrtArenaCfg({"initial_chunk_size_bytes": _FIRST_CHUNK_BYTES})
+        growth = onnxruntime.OrtArenaCfg({"initial_chunk_size_bytes": first_chunk_bytes})
         try:
             onnxruntime.create_and_register_allocator(place, growth)
         except Exception as error:  # onnxruntime raises its own classes, one per status code
