@@ -44,11 +44,11 @@ def arena_peak_bytes(
         )
         session.run(None, dict(inputs))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    counted = [event["args"] for event in events if _FIELD in event.get("args", {})]
-    if not counted:
+    kernels = [event["args"] for event in events if _FIELD in event.get("args", {})]
+    if not kernels:
         return NotMeasured(
             f"onnxruntime {onnxruntime.__version__} does not report its arena; 1.28 and later do"
         )
     # Weights that a session lays out anew are in the arena before the first kernel runs.
-    before = int(counted[0][_FIELD]) - int(counted[0][_CHANGE])
-    return max(int(kernel[_FIELD]) for kernel in counted) - before
+    before = int(kernels[0][_FIELD]) - int(kernels[0][_CHANGE])
+    return max(int(kernel[_FIELD]) for kernel in kernels) - before

@@ -1,0 +1,241 @@
+"""Exports by a plan: tile files and one file, both targets, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import edgekit
+from edgekit import UsageError
+from edgekit.backends.onnx.load import load
+from edgekit.backends.onnx.session import SERVING, SessionOptions
+from edgekit.exporting import captured_model
+from edgekit.model import model_of_module
+from edgekit.plan.choose import Request, choose, parse_bytes
+from edgekit.plan.memory import MemoryModel
+from edgekit.plan.network import network_of
+from edgekit.plan.plan import read_plan
+from edgekit.plan.runner import PlanRunnable
+from edgekit.plan.search import Stretches, Tiling
+from edgekit.plan.stages import planned
+from edgekit.plan.unrolled import unrolled
+
+
+class Small(nn.Module):
+    """Strides, a residual, pooling, a skip over an enlargement, a mean over the image."""
+
+    def __init__(self, classes: int = 0) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 5, 1, 2))
+        self.deep = nn.Conv2d(8, 16, 3, 1, 1)
+        self.join = nn.Conv2d(24, 4, 3, 1, 1)
+        self.head = nn.Linear(4, classes) if classes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        x = x + self.block(x)
+        deep = F.interpolate(F.relu(self.deep(F.max_pool2d(x, 3, 2, 1))), scale_factor=2)
+        x = self.join(torch.cat([deep, x], 1))
+        return x if self.head is None else self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.fixture
+def picture() -> Tensor:
+    return torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+
+
+class Extended:
+    """A backend that opens a plan's files where windows cannot change the last bits."""
+
+    def load(self, path: Path, session: str, arena_bytes: int) -> Any:
+        return load(path, SessionOptions(1, SERVING, "extended"))
+
+
+def test_tile_files_compute_the_same_bits_as_the_whole_file(
+    tmp_path: Path, picture: Tensor
+) -> None:
+    torch.manual_seed(0)
+    module = Small()
+    whole = edgekit.export(module, picture, output=tmp_path / "whole")
+    tiled = edgekit.export(module, picture, output=tmp_path / "tiled", tiles="3x2")
+    plan = read_plan(tiled.path)
+    assert plan is not None
+    assert [len(stage.windows) for stage in plan.stages] == [6]
+    assert plan.peak_bytes < 0.5 * plan.whole_peak_bytes
+    inputs = whole.golden()[0]
+    names = [tuple(spec.name for spec in specs) for specs in (tiled.inputs, tiled.outputs)]
+    backend: Any = Extended()
+    found = PlanRunnable(tiled.path, plan, backend, names[0], names[1]).run(inputs)
+    expected = load(whole.model_file, SessionOptions(1, SERVING, "extended")).run(inputs)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_a_classifier_is_tiled_up_to_its_mean_and_verifies(
+    tmp_path: Path, picture: Tensor, target: str, one_file: bool
+) -> None:
+    torch.manual_seed(0)
+    module = Small(classes=5)
+    bundle = edgekit.export(
+        module, picture, target=target, output=tmp_path / "b", precision="fp32", tiles="2x2",
+        one_file=one_file,
+    )  # fmt: skip
+    assert len(list(bundle.path.glob("stage*"))) == (0 if one_file else 5)
+    report = edgekit.verify(bundle)
+    assert report.passed
+    assert report.memory is not None
+    assert (report.memory.live_bytes is not None) == (target == "onnx")
+    (found,) = edgekit.run(bundle, picture.numpy())
+    np.testing.assert_allclose(found, module(picture).detach().numpy(), atol=1e-5)
+
+
+def test_a_budget_is_kept_and_a_smaller_one_is_refused_with_the_floor(
+    tmp_path: Path, picture: Tensor
+) -> None:
+    torch.manual_seed(0)
+    module = Small()
+    bundle = edgekit.export(module, picture, output=tmp_path / "b", memory_budget="44KiB")
+    plan = read_plan(bundle.path)
+    assert plan is not None
+    assert plan.peak_bytes <= 44 * 1024
+    with pytest.raises(
+        UsageError, match=r"No plan fits into 1\.0 KiB: the least is [\d.]+ KiB, set by"
+    ):
+        edgekit.export(module, picture, output=tmp_path / "c", memory_budget=1024)
+    assert not (tmp_path / "c").exists()
+
+
+def test_more_tiles_than_pixels_are_as_many_as_there_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 8, 8)
+    bundle = edgekit.export(Small(), x, output=tmp_path / "b", tiles="9x9")
+    assert edgekit.verify(bundle).passed
+
+
+def test_networks_of_two_inputs_have_no_plan(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a + b
+
+    x = torch.ones(1, 3, 8, 8)
+    with pytest.raises(UsageError, match="one input and one output; this one has 2 and 1"):
+        edgekit.export(Two(), (x, x), output=tmp_path / "b", tiles="2x2")
+
+
+def test_a_whole_image_operator_ends_a_stretch_and_results_stay_right(tmp_path: Path) -> None:
+    class Squeezed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 3, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x.flip(3) * x.mean((2, 3), keepdim=True).sigmoid())
+
+    torch.manual_seed(0)
+    module, x = Squeezed(), torch.randn(1, 3, 32, 32)
+    bundle = edgekit.export(module, x, output=tmp_path / "b", tiles="4x1")
+    (found,) = edgekit.run(bundle, x.numpy())
+    np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-5)
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path, picture: Tensor) -> None:
+    torch.manual_seed(0)
+    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x1", verify=False)
+    data = json.loads((bundle.path / "plan.json").read_text())
+    del data["stages"][0]["windows"][0]["read"]
+    (bundle.path / "plan.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=r"plan\.json .*damaged"):
+        edgekit.run(bundle, picture.numpy())
+
+
+def test_two_planned_exports_are_byte_identical(tmp_path: Path, picture: Tensor) -> None:
+    for name in ("a", "b"):
+        torch.manual_seed(0)
+        edgekit.export(Small(), picture, output=tmp_path / name, tiles="2x2", verify=False)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("64MB", 64_000_000),
+        ("64MiB", 64 << 20),
+        ("21.3kB", 21_300),
+        ("512", 512),
+        ("1.5 GiB", 3 << 29),
+    ],
+)
+def test_amounts_of_memory_are_read_in_both_kinds_of_units(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "much", "-3MB", "0", "3 apples"])
+def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no amount of memory"):
+        parse_bytes(text)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    height=st.integers(9, 30), width=st.integers(9, 30), rows=st.integers(1, 5),
+    columns=st.integers(1, 5), classes=st.sampled_from([0, 3]),
+)  # fmt: skip
+def test_stages_and_the_unrolled_graph_equal_the_module(
+    height: int, width: int, rows: int, columns: int, classes: int
+) -> None:
+    torch.manual_seed(0)
+    module = Small(classes)
+    x = torch.randn(1, 3, height * 4, width * 4)
+    program = captured_model(model_of_module(module, x)).program
+    network = network_of(program)
+    found = choose(network, Request(tiles=Tiling(rows, columns)), 4)
+    expected = module(x)
+    torch.testing.assert_close(
+        unrolled(network, found, program).exported.module()(x)[0], expected, rtol=1e-5, atol=1e-5
+    )
+    values = {program.inputs[0].name: x}
+    for built in planned(network, found, program, ".onnx").stages:
+        stage = built.stage
+        models = [part.exported.module() for part in built.programs]
+        result = torch.zeros([stop for _, stop in stage.windows[-1].write])
+        for window in stage.windows:
+            read, write = (
+                tuple(slice(*span) for span in box) for box in (window.read, window.write)
+            )
+            part = models[window.model](values[stage.source][read])[0]
+            if stage.averaged:
+                result += part.mean((2, 3), keepdim=True) * window.share
+            else:
+                result[write] = part
+        values[stage.result] = result
+    torch.testing.assert_close(values[program.outputs[0].name], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_least_work_and_least_memory_agree(picture: Tensor) -> None:
+    network = network_of(captured_model(model_of_module(Small(), picture)).program)
+    stretches = Stretches(network, MemoryModel(), streams=False)
+    least = stretches.least_memory()
+    again = stretches.least_work(least.peak_bytes)
+    assert again is not None
+    assert again.peak_bytes == least.peak_bytes
+    assert stretches.least_work(least.peak_bytes - 1) is None
+    cheap = stretches.least_memory(0.1)
+    assert cheap.overhead <= 0.1
+    assert least.peak_bytes <= cheap.peak_bytes <= stretches.whole_peak
