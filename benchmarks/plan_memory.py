@@ -1,5 +1,6 @@
 """Memory plans in onnxruntime: peak and time of the plan against the whole model, and their difference.
 
+    python tests/fetch_assets.py srvgg_bin srvgg_param flower      # for srvgg
     python benchmarks/plan_memory.py [unet-4x4] [unet-8x8] [mobilenet] [srvgg] [--threads 1]
 
 Peaks are high-water marks of fresh processes above the loaded sessions, third run; the output array
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from safetensors.numpy import save_file
+from srvgg_weights import state_dict
 
 import edgekit
 from edgekit.backends.onnx.load import OnnxRunnable, load
@@ -37,15 +41,19 @@ class Subject:
     height: int
     width: int
     plan: dict[str, str]
-    weights: str | None = None
     photo: bool = False
+    """Real weights on a real photo, instead of seeded noise."""
 
 
 SUBJECTS = {
     "unet-4x4": Subject("unet-c16", 1024, 1024, {"tiles": "4x4"}),
     "unet-8x8": Subject("unet-c16", 1024, 1024, {"tiles": "8x8"}),
     "mobilenet": Subject("mobilenet-v2", 1024, 1024, {"memory_budget": "32MiB"}),
+    "srvgg": Subject(
+        "realesr-animevideov3-x4", 1512, 2268, {"memory_budget": "720MiB"}, photo=True
+    ),
 }
+ASSETS = Path("~/.cache/edgekit/assets").expanduser()
 
 
 @dataclass(frozen=True)
@@ -70,19 +78,36 @@ def runnable(bundle: Bundle, options: SessionOptions) -> Any:
     return PlanRunnable(bundle.path, plan, backend, names[0], names[1])
 
 
-def prepare(bundle: str, memory: str, threads: int) -> Prepared:
+def inputs_of(bundle: Bundle, subject: Subject) -> dict[str, Any]:
+    if not subject.photo:
+        return bundle.golden()[0]
+    picture = np.asarray(Image.open(ASSETS / "flower.png").convert("RGB"), dtype=np.float32) / 255
+    return {bundle.inputs[0].name: np.ascontiguousarray(picture.transpose(2, 0, 1)[None])}
+
+
+def weights_of(subject: Subject, folder: Path) -> str | None:
+    if not subject.photo:
+        return None
+    name = "realesr-animevideov3-x4"
+    content = (ASSETS / f"{name}.bin").read_bytes()
+    path = folder / f"{name}.safetensors"
+    save_file(state_dict((ASSETS / f"{name}.param").read_text(), content), path)
+    return str(path)
+
+
+def prepare(bundle: str, memory: str, threads: int, name: str) -> Prepared:
     """In the measuring process."""
     opened = open_bundle(Path(bundle))
     file = runnable(opened, SessionOptions(threads, NAMED[memory]))
-    inputs = opened.golden()[0]
+    inputs = inputs_of(opened, SUBJECTS[name])
     return Prepared(
         lambda: file.run(inputs), sum(v.nbytes for v in inputs.values()), {"memory": memory}
     )
 
 
-def peak(bundle: Bundle, memory: str, threads: int) -> float:
+def peak(bundle: Bundle, memory: str, threads: int, name: str) -> float:
     """MiB."""
-    arguments = {"bundle": str(bundle.path), "memory": memory, "threads": threads}
+    arguments = {"bundle": str(bundle.path), "memory": memory, "threads": threads, "name": name}
     use = measure(Case(f"{Path(__file__).stem}:prepare", arguments))
     if isinstance(use, NotMeasured):
         sys.exit(f"not measured here: {use.reason}")
@@ -90,7 +115,9 @@ def peak(bundle: Bundle, memory: str, threads: int) -> float:
 
 
 def compare(name: str, subject: Subject, threads: int, rounds: int, folder: Path) -> None:
-    model = edgekit.load(subject.model, subject.weights, height=subject.height, width=subject.width)
+    model = edgekit.load(
+        subject.model, weights_of(subject, folder), height=subject.height, width=subject.width
+    )
     whole = edgekit.export(model, target="onnx", output=folder / f"{name}-whole")
     plan = edgekit.export(model, target="onnx", output=folder / f"{name}-plan", **subject.plan)
     made = read_plan(plan.path)
@@ -103,12 +130,12 @@ def compare(name: str, subject: Subject, threads: int, rounds: int, folder: Path
         f"{made.whole_peak_bytes / 2**20:.1f} -> {made.peak_bytes / 2**20:.1f} MiB"
     )
     for memory in ("default", "serving"):
-        before, after = (peak(bundle, memory, threads) for bundle in (whole, plan))
+        before, after = (peak(bundle, memory, threads, name) for bundle in (whole, plan))
         print(
             f"  peak, {memory} settings: {before:.1f} -> {after:.1f} MiB, {before / after:.1f} times less",
             flush=True,
         )
-    inputs = whole.golden()[0]
+    inputs = inputs_of(whole, subject)
     extended = SessionOptions(threads, NAMED["serving"], "extended")
     results = [runnable(bundle, extended).run(inputs) for bundle in (whole, plan)]
     difference = max(float(np.abs(results[0][key] - results[1][key]).max()) for key in results[0])

@@ -16,7 +16,8 @@ from edgekit.plan.parts import name_parts
 from edgekit.plan.region import Region, Span, hull
 from edgekit.program.editing import GraphEditor
 from edgekit.program.program import Program
-from edgekit.program.rules.fold_batch_norm import FoldBatchNorm
+from edgekit.program.rule import rewrite
+from edgekit.program.rules import rules_before_planning
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,8 @@ class Network:
 
 
 def network_of(program: Program) -> Network:
-    """Fold BatchNorm into convolutions, name the parts of splits, and list what is computed."""
-    edit = GraphEditor(program)
-    FoldBatchNorm().apply(edit)
+    """Rewrite as for a file, so that liveness is the file's; name the parts of splits; list."""
+    edit = GraphEditor(rewrite(program, rules_before_planning())[0])
     name_parts(edit)
     return listed(edit)
 

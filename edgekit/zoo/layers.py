@@ -109,8 +109,8 @@ def unfold_frames(x: Tensor, batch: int) -> Tensor:
 def channels_to_frames(x: Tensor, stride: int) -> Tensor:
     """N (C·stride) T H W to N C (T·stride) H W; the frame offset is the fastest channel digit."""
     n, c, t, h, w = x.shape
-    x = x.view(n, c // stride, stride, t, h * w)
-    return x.permute(0, 1, 3, 2, 4).reshape(n, c // stride, t * stride, h, w)
+    x = x.view(n, c // stride, stride, t, h, w)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(n, c // stride, t * stride, h, w)
 
 
 class ShuffleUpsampler(nn.Module):

@@ -58,7 +58,7 @@ def picture() -> Tensor:
 class Extended:
     """A backend that opens a plan's files where windows cannot change the last bits."""
 
-    def load(self, path: Path, session: str, arena_bytes: int) -> Any:
+    def load(self, path: Path, session: str, arena_bytes: int) -> Any:  # noqa: ARG002  # a backend's
         return load(path, SessionOptions(1, SERVING, "extended"))
 
 

@@ -53,3 +53,9 @@ def rules(*, half: bool, runtime: Sequence[str] = ()) -> list[Rule]:
             raise UsageError(f"A target asks for the rule '{name}'; there are {known}.")
         chosen.append(FOR_ONE_RUNTIME[name]())
     return chosen
+
+
+def rules_before_planning() -> list[Rule]:
+    """What changes which tensors there are. Shape chains stay: they merge height and width, which
+    tiles need apart, and every tile's program is rewritten by all rules afterwards."""
+    return [rule for rule in rules(half=False) if not isinstance(rule, CollapseShapeChains)]
