@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from edgekit.api import export, load, run, verify
     from edgekit.bundle import Bundle
     from edgekit.model import Model
+    from edgekit.planning import MemoryPlan, memory_plan
     from edgekit.report import Report
 
 __all__ = [
     "Bundle",
     "ConversionError",
     "EdgekitError",
+    "MemoryPlan",
     "MissingEnvironmentError",
     "Model",
     "ParityError",
@@ -29,16 +31,19 @@ __all__ = [
     "UsageError",
     "export",
     "load",
+    "memory_plan",
     "run",
     "verify",
 ]
 
 _HOMES = {
     "Bundle": "edgekit.bundle",
+    "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Report": "edgekit.report",
     "export": "edgekit.api",
     "load": "edgekit.api",
+    "memory_plan": "edgekit.planning",
     "run": "edgekit.api",
     "verify": "edgekit.api",
 }

@@ -20,13 +20,14 @@ import torch
 from torch.fx import Node
 
 from edgekit.plan.maps import map_of
-from edgekit.plan.maps.index_map import is_constant, shape
+from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
 from edgekit.plan.network import Network
 from edgekit.program.source import source_line
 
 aten = torch.ops.aten
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 VIEWS = {
     aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints,
@@ -44,8 +45,12 @@ class MemoryModel:
     """Of a floating-point value as the file stores it: 4, 2, or 1 for int8 arithmetic."""
     depthwise_in_place: bool = False
     """As TinyEngine runs it: channel by channel over its own input."""
+    adds_in_place: bool = False
+    """A convolution whose result is only added to something accumulates onto that: ONNX Runtime's
+    fused Conv and Add, and what published per-layer peaks (input + output) take for granted."""
     input_counted: bool = True
-    """False where the network's input is read piece by piece, as MCUNetV2 and msf-CNN assume."""
+    """False where the network's input is read piece by piece, as MCUNetV2 and msf-CNN assume: tiles
+    count their own piece of it."""
     output_counted: bool = True
     windows_copied: bool = True
     """A tile's input and output are arrays of their own beside the whole ones, as in a host loop."""
@@ -68,12 +73,22 @@ class Storages:
     last: tuple[int, ...]
     """Per storage: the last step that reads it."""
 
-    def live_bytes(self, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Bytes alive at each step, steps x tiles, from the bytes of each node's value, nodes x tiles."""
-        largest: npt.NDArray[np.float64] = np.maximum.reduceat(
-            sizes[self.by_owner], self.starts, axis=0
-        )
-        return self.alive @ largest
+    def live_bytes(
+        self, during: Floats, before: Floats | None = None, after: Floats | None = None
+    ) -> Floats:
+        """Bytes alive at each step, steps x tiles, from the bytes of each node's value, nodes x tiles.
+
+        `before` and `after` are what a stream keeps of each before its first step and after its last.
+        """
+        live: Floats = self.alive @ self.largest(during)
+        if before is not None and after is not None:
+            live += self.coming @ self.largest(before) + self.gone @ self.largest(after)
+        return live
+
+    def largest(self, sizes: Floats) -> Floats:
+        """Per storage: the largest of its nodes' values."""
+        largest: Floats = np.maximum.reduceat(sizes[self.by_owner], self.starts, axis=0)
+        return largest
 
     @cached_property
     def by_owner(self) -> Counts:
@@ -85,11 +100,21 @@ class Storages:
         return np.searchsorted(np.array(self.owner)[self.by_owner], np.arange(len(self.first)))
 
     @cached_property
-    def alive(self) -> npt.NDArray[np.float64]:
-        """Steps x storages: 1 where a storage is alive. As floats, for their matrix product."""
-        steps = np.arange(len(self.nodes))[:, None]
-        held = (np.array(self.first) <= steps) & (steps <= np.array(self.last))
-        return held.astype(np.float64)
+    def coming(self) -> Floats:
+        """Steps x storages: 1 before a storage's first step. As floats, for their matrix product."""
+        return (self._steps < np.array(self.first)).astype(np.float64)
+
+    @cached_property
+    def gone(self) -> Floats:
+        return (self._steps > np.array(self.last)).astype(np.float64)
+
+    @cached_property
+    def alive(self) -> Floats:
+        return 1.0 - self.coming - self.gone
+
+    @property
+    def _steps(self) -> Counts:
+        return np.arange(len(self.nodes))[:, None]
 
 
 def storages(
@@ -97,16 +122,16 @@ def storages(
     nodes: Sequence[Node],
     kept: Collection[Node],
     model: MemoryModel,
-    lasting: Collection[Node] = (),
+    persisting: Collection[Node] = (),
 ) -> Storages:
-    """Assign storages to `nodes`, in order.
+    """Assign storages to `nodes`, in order. Those of `kept` are alive to the end.
 
-    Those of `kept` are alive to the end, those of `lasting` from the beginning to the end.
+    Of `persisting` nodes a stream keeps lines: nothing is written over them.
     """
     step = {node: index for index, node in enumerate(nodes)}
     final = len(nodes) - 1
     last_read = {
-        node: final if node in kept or node in lasting else max(
+        node: final if node in kept else max(
             (step[reader] for reader in network.readers[node] if reader in step), default=step[node]
         )
         for node in nodes
@@ -114,8 +139,9 @@ def storages(
     owner: list[int] = []
     first: list[int] = []
     last: list[int] = []
+    closed: set[int] = set()
     for index, node in enumerate(nodes):
-        shared = _reused(node, index, step, owner, last, model)
+        shared = _reused(node, index, step, owner, last, model, closed)
         if shared is None:
             shared = len(first)
             first.append(index)
@@ -123,17 +149,20 @@ def storages(
         else:
             last[shared] = max(last[shared], last_read[node])
         owner.append(shared)
-        if node in lasting:
-            first[shared] = 0
+        if node in persisting:
+            closed.add(shared)
     return Storages(tuple(nodes), tuple(owner), tuple(first), tuple(last))
 
 
 def _reused(
     node: Node, index: int, step: Mapping[Node, int], owner: list[int], last: list[int],
-    model: MemoryModel,
+    model: MemoryModel, closed: Collection[int],
 ) -> int | None:  # fmt: skip
     """The storage of an input that this node's value can live in, if there is one."""
+    if model.adds_in_place and (number := _added_to(node, step, owner, last)) is not None:
+        return None if number in closed else number
     inputs = [source for source in node.all_input_nodes if step.get(source, index) < index]
+    inputs = [source for source in inputs if owner[step[source]] not in closed]
     if node.target in VIEWS:
         return owner[step[inputs[0]]] if inputs else None
     elementwise = isinstance(map_of(node), Pointwise | ChannelParameters)
@@ -144,6 +173,25 @@ def _reused(
         if last[number] <= index and prod(shape(source)) >= prod(shape(node)):
             return number
     return None
+
+
+def _added_to(
+    node: Node, step: Mapping[Node, int], owner: list[int], last: list[int]
+) -> int | None:
+    """The storage of what a convolution's result is added to and that nobody reads afterwards."""
+    if not str(node.target).startswith("aten.conv") or len(node.users) != 1:
+        return None
+    (reader,) = node.users
+    if reader.target is not aten.add.Tensor or reader not in step or reader.kwargs:
+        return None
+    others = [source for source in reader.all_input_nodes if source is not node]
+    if len(others) != 1 or shape(others[0]) != shape(node):
+        return None
+    (other,) = others
+    if step.get(other, len(owner)) >= len(owner):
+        return None
+    number = owner[step[other]]
+    return number if last[number] == step[reader] else None
 
 
 def is_depthwise(node: Node) -> bool:
@@ -224,7 +272,7 @@ def timeline(network: Network, model: MemoryModel) -> Timeline:
             ]
             for node in nodes
         ],
-        dtype=np.int64,
+        dtype=np.float64,
     )
     held = storages(network, nodes, network.outputs, model)
     live = held.live_bytes(sizes)[:, 0].astype(np.int64)
@@ -256,7 +304,3 @@ def _operator(node: Node) -> str:
     if node.op == "placeholder":
         return "input"
     return str(node.target).removeprefix("aten.").split(".")[0]
-
-
-def constants_of(node: Node) -> list[Node]:
-    return [source for source in node.all_input_nodes if is_constant(source)]

@@ -13,10 +13,9 @@ is the smallest budget whose shortest path stays within it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -27,14 +26,22 @@ from torch.fx import Node
 from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise, PooledToOne, Reduction
-from edgekit.plan.memory import MemoryModel, Storages, macs_per_element, storages
-from edgekit.plan.network import Network, boxes
-from edgekit.plan.region import Region, elements
+from edgekit.plan.memory import MemoryModel, macs_per_element, storages
+from edgekit.plan.network import Network
+from edgekit.plan.tile_memory import TileBytes, TileMemory
+from edgekit.plan.tile_sizes import TileSizes, is_symmetric, tile_sizes
 
 Floats = npt.NDArray[np.float64]
 SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of tiles along one dimension that the search tries."""
-STRIPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 112, 144)
+STRIPS = (1, 2, 3, 4, 6, 8)
+"""Numbers of strips for a stream, beside those whose width is one of the following."""
+STRIP_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
+LINES = (1, 2)
+"""Lines a step of a stream."""
+EVERY = 1 << 16
+AGAIN = (0, 1, 2, EVERY)
+"""Numbers of expansions that a stream computes again: early ones are the large and cheap ones."""
 MOST_TILES = 4096
 WORST_OVERHEAD = 6.0
 """Edges that multiply a stretch's work by more are not kept."""
@@ -42,8 +49,6 @@ COPY_MACS_PER_BYTE = 8.0
 """A window's input and output are copied at about 6 GB/s where convolutions run at 50 GMAC/s."""
 RUN_MACS = 5e6
 """Starting one more run of a model takes about 0.1 ms."""
-SMALL = 0.03
-"""Tiles whose own memory is a smaller share of their edge's are not cut further."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,17 @@ class Tiling:
     rows: int = 1
     columns: int = 1
     stream: str = ""
-    recompute_wide: bool = False
-    """Keep the thin inputs of expansions, and expand again, instead of keeping what is expanded."""
+    again: int = 0
+    """Of so many expansions, from the network's first on, a stream keeps the thin input and expands
+    it again, instead of keeping what is expanded."""
 
     def __str__(self) -> str:
         form = f"{self.rows}x{self.columns}"
         if not self.stream:
             return form
-        return (
-            f"{form} streaming {self.stream}{', expansions again' if self.recompute_wide else ''}"
+        which = "" if self.again == EVERY else f"first {self.again} "
+        return f"{form} streaming {self.stream}" + (
+            f", {which}expansions again" if self.again else ""
         )
 
     @property
@@ -90,8 +97,8 @@ class Stretch:
     """Of the peak: what one run of a model holds, without the whole tensors beside it."""
     macs: int
     cost: float
-    """What the search minimises: multiply-accumulates, and those that runs and copies are worth."""
-    worst: str
+    """Multiply-accumulates, and those that runs and copies are worth where windows are copied."""
+    worst: str = ""
     """The operator at the peak."""
 
 
@@ -121,25 +128,12 @@ class Found:
         return max(self.stretches, key=lambda stretch: stretch.peak_bytes)
 
 
-def split(size: int, parts: int) -> list[tuple[int, int]]:
-    """Nearly equal spans of `size`, longer ones first; as many as `parts`, or as there are elements."""
-    parts = min(parts, size)
-    bounds = [-(-size * index // parts) for index in range(parts + 1)]
-    return list(pairwise(bounds))
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Elements of every tensor, tensors x kinds of tiles, for tiles along one dimension."""
-
-    computed: Floats
-    held: Floats
-    number: Floats
-    """How often each kind occurs."""
-
-
 class Stretches:
-    """Every edge of one network under one memory model, computed once."""
+    """Every edge of one network under one memory model that no other one beats, computed once.
+
+    `only` allows one grid of tiles; `patch_stage` one tiled stretch, from the network's input on, as
+    MCUNetV2 has it.
+    """
 
     def __init__(
         self,
@@ -148,6 +142,7 @@ class Stretches:
         *,
         streams: bool = True,
         only: Tiling | None = None,
+        patch_stage: bool = False,
     ) -> None:
         self.network = network
         self.model = model
@@ -158,7 +153,10 @@ class Stretches:
         self._work = np.array([macs_per_element(node) for node in nodes], dtype=np.float64)
         self._streams = streams
         self._only = only
-        self.whole_macs = int((self._full * self._work).sum())
+        self._patch_stage = patch_stage
+        self._is_symmetric = is_symmetric(network)
+        self._until = np.concatenate([[0.0], np.cumsum(self._full * self._work)])
+        self.whole_macs = int(self._until[-1])
         self.edges = list(self._all())
         self.whole_peak = max(edge.peak_bytes for edge in self.edges if edge.tiling == WHOLE)
 
@@ -171,105 +169,168 @@ class Stretches:
                 over = result
             if len(shape(over)) < 4 or prod(shape(over)[-2:]) == 1:
                 continue
-            for i in range(j - 1, -1, -1):
-                if self.cuts[i] is not over:
-                    yield from self._tiled(self.cuts[i], result, over)
-            self._counts.cache_clear()
+            sources = [cut for cut in self.cuts[: 1 if self._patch_stage else j] if cut is not over]
+            if sources:
+                yield from self._tiled(sources, result, over)
+            self._sizes.cache_clear()
+            self._memory.cache_clear()
 
-    def _tiled(self, source: Node, result: Node, over: Node) -> Iterator[Stretch]:
+    def _tilings(self, over: Node) -> Iterator[Tiling]:
         height, width = shape(over)[-2:]
         if self._only is not None:
-            rows, columns = min(self._only.rows, height), min(self._only.columns, width)
-            yield from self._edges(source, result, over, [Tiling(rows, columns)])
+            yield Tiling(min(self._only.rows, height), min(self._only.columns, width))
             return
-        down = [side for side in SIDES if side <= height]
-        across = [side for side in SIDES if side <= width]
-        yield from self._edges(
-            source, result, over, [Tiling(n, n) for n in down[1:] if n in across]
-        )
-        yield from self._edges(source, result, over, [Tiling(n, 1) for n in down[1:]])
-        if self._streams:
-            strips = sorted({n for n in STRIPS if n < width} | {width})
-            for again in (False, True):
-                yield from self._edges(
-                    source, result, over, [Tiling(height, n, "rows", again) for n in strips]
-                )
-                if height != width:
-                    yield from self._edges(
-                        source, result, over, [Tiling(n, width, "columns", again) for n in strips]
-                    )
+        for rows in SIDES[1:]:
+            if rows <= min(height, width) and rows * rows <= MOST_TILES:
+                yield Tiling(rows, rows)
+            if rows <= height:
+                yield Tiling(rows, 1)
+        if not self._streams:
+            return
+        for again in AGAIN:
+            # Several lines a step cost memory; they are worth it where a step computes some again.
+            for lines in LINES if again == EVERY else (1,):
+                for strips in _strips(width):
+                    yield Tiling(-(-height // lines), strips, "rows", again)
+                if not self._is_symmetric:
+                    for strips in _strips(height):
+                        yield Tiling(strips, -(-width // lines), "columns", again)
 
-    def _edges(
-        self, source: Node, result: Node, over: Node, tilings: list[Tiling]
-    ) -> Iterator[Stretch]:
-        """Finer and finer tilings, as long as their tiles' memory matters."""
-        for tiling in tilings:
-            if tiling.count > MOST_TILES and not tiling.stream:
-                return
-            edge, share, extra = self._edge(source, result, over, tiling)
-            if extra <= WORST_OVERHEAD:
-                yield edge
-            if share < SMALL or extra > WORST_OVERHEAD:
-                return
+    def _tiled(self, sources: list[Node], result: Node, over: Node) -> Iterator[Stretch]:
+        """For each source, the tilings that no other one beats in memory, work and tiles at once."""
+        positions = np.array([self.network.position[source] for source in sources])
+        last = self.network.position[over]
+        whole = np.maximum(1.0, self._until[last + 1] - self._until[positions + 1])
+        outside = np.array([self._outside(source, result) for source in sources])
+        tilings = list(self._tilings(over))
+        runs, macs, costs = np.empty((3, len(tilings), len(sources)))
+        for row, tiling in enumerate(tilings):
+            sizes, elements = self._tiles(result, over, tiling)
+            memory = self._memory(over, tuple(sources), self._persisting(over, tiling))
+            pieces = sizes.during[positions] * self._pieces_counted(sources)[:, None]
+            runs[row] = memory.peaks(sizes, pieces)
+            until = np.concatenate([[0.0], np.cumsum(elements * self._work[: last + 1])])
+            costs[row] = macs[row] = until[-1] - until[positions + 1]
+            if self.model.windows_copied:
+                copied = elements[positions] * self._bytes[positions]
+                copied += elements[-1] * self._bytes[last]
+                costs[row] += COPY_MACS_PER_BYTE * copied + RUN_MACS * tiling.count
+        counts = np.array([tiling.count for tiling in tilings])
+        for column, source in enumerate(sources):
+            order = np.lexsort((counts, macs[:, column], runs[:, column]))
+            least_macs, least_cost = (np.inf, np.inf), np.inf
+            for row in order:
+                work, cost = (
+                    (float(macs[row, column]), float(counts[row])),
+                    float(costs[row, column]),
+                )
+                is_better = work < least_macs or cost < least_cost
+                if not is_better or work[0] > (1 + WORST_OVERHEAD) * whole[column]:
+                    continue
+                least_macs, least_cost = min(work, least_macs), min(cost, least_cost)
+                run = round(runs[row, column])
+                yield Stretch(
+                    source, result, over, tilings[row], round(run + outside[column]), run,
+                    round(work[0]), cost,
+                )  # fmt: skip
 
     def _whole(self, source: Node, result: Node) -> Stretch:
+        live = self._whole_bytes(source, result)
+        first, last = self.network.position[source], self.network.position[result]
+        macs = self._until[last + 1] - self._until[first + 1]
+        peak = round(live.max())
+        return Stretch(source, result, result, WHOLE, peak, peak, round(macs), float(macs))
+
+    def _whole_bytes(self, source: Node, result: Node) -> Floats:
         first, last = self.network.position[source], self.network.position[result]
         sizes = (self._full * self._bytes)[first : last + 1, None].copy()
         sizes[0] *= self._is_counted(source)
         sizes[-1] *= self._is_counted(result)
-        live = self._storages(source, result, False).live_bytes(sizes)[:, 0]
-        macs = (self._full * self._work)[first + 1 : last + 1].sum()
-        worst = self.network.nodes[first + int(live.argmax())].name
-        return Stretch(
-            source,
-            result,
-            result,
-            WHOLE,
-            int(live.max()),
-            int(live.max()),
-            int(macs),
-            float(macs),
-            worst,
-        )
+        nodes = self.network.nodes[first : last + 1]
+        live: Floats = storages(self.network, nodes, (result,), self.model).live_bytes(sizes)[:, 0]
+        return live
 
-    def _edge(
-        self, source: Node, result: Node, over: Node, tiling: Tiling
-    ) -> tuple[Stretch, float, float]:
-        """The edge, its tiles' share of its memory, and how many times the whole's work it does."""
+    def step_bytes(self, stretch: Stretch) -> Floats:
+        """Live bytes at each step from the source's to the result's, in the fullest tile of each."""
+        source, result, over = stretch.source, stretch.result, stretch.over
+        if stretch.tiling == WHOLE:
+            return self._whole_bytes(source, result)
         first, last = self.network.position[source], self.network.position[over]
-        down = self._counts(over, -2, tiling.rows, tiling.stream == "rows", tiling.recompute_wide)
-        across = self._counts(
-            over, -1, tiling.columns, tiling.stream == "columns", tiling.recompute_wide
+        sizes, _ = self._tiles(result, over, stretch.tiling)
+        before, during, after = (
+            part[first:].copy() for part in (sizes.before, sizes.during, sizes.after)
         )
-        part = slice(first, last + 1)
-        full = self._full[part, None, None]
+        before[0] = after[0] = 0  # its lines are read again from the whole source
+        during[0] *= self._pieces_counted([source])[0]
+        held = storages(
+            self.network, self.network.nodes[first : last + 1], (over,), self.model,
+            self._persisting(over, stretch.tiling),
+        )  # fmt: skip
+        live: Floats = held.live_bytes(during, before, after).max(axis=1)
+        if over is not result:
+            live = np.append(live, live[-1])
+        live += self._outside(source, result)
+        return live
+
+    def _named(self, stretch: Stretch) -> Stretch:
+        first = self.network.position[stretch.source]
+        worst = self.network.nodes[first + int(self.step_bytes(stretch).argmax())].name
+        return replace(stretch, worst=worst)
+
+    def _tiles(self, result: Node, over: Node, tiling: Tiling) -> tuple[TileBytes, Floats]:
+        """Bytes of everything up to `over` in each kind of tile, and its elements in all of them."""
+        again = tiling.again
+        down = self._sizes(over, -2, tiling.rows, tiling.stream == "rows", again)
+        across = self._sizes(over, -1, tiling.columns, tiling.stream == "columns", again)
+        count = self.network.position[over] + 1
+        # Of all that `over` needs, which may be less than all there is: the last line of an image
+        # is none of a stride's.
+        needed = np.maximum(1.0, self._sizes(over, -2, 1, False, 0).during[:, 0])
+        scale = (self._bytes[:count] / needed)[:, None, None]
 
         def both(one: Floats, other: Floats) -> Floats:
             # Along rows and along columns apart: a box holds the product of both shares.
-            return (one[part, :, None] * other[part, None, :] / full).reshape(last + 1 - first, -1)
+            product: Floats = (one[:, :, None] * other[:, None, :] * scale).reshape(count, -1)
+            return product
 
-        computed = both(down.computed, across.computed)
-        sizes = both(down.held, across.held) * self._bytes[part, None]
-        if not self.model.windows_copied:
-            sizes[0] = 0
-            sizes[-1] *= over is not result
-        tile = self._storages(source, over, bool(tiling.stream)).live_bytes(sizes).max(axis=1)
-        outside = sum(self._size(node) for node in (source, result) if self._is_counted(node))
-        number = np.outer(down.number, across.number).ravel()
-        macs = (computed[1:] * self._work[first + 1 : last + 1, None]).sum(axis=0) @ number
-        whole = (self._full * self._work)[first + 1 : last + 1].sum()
-        worst = self.network.nodes[first + int(tile.argmax())].name
-        peak = int(tile.max() + outside)
-        cost = float(macs)
-        if self.model.windows_copied:
-            copied = (sizes[0] + sizes[-1]) @ number
-            cost += COPY_MACS_PER_BYTE * copied + RUN_MACS * number.sum()
-        edge = Stretch(source, result, over, tiling, peak, int(tile.max()), int(macs), cost, worst)
-        return edge, float(tile.max() / max(1, peak)), float(macs / max(1.0, whole))
+        if tiling.stream == "columns":
+            parts = [
+                both(down.during, kept) for kept in (across.before, across.during, across.after)
+            ]
+        else:
+            parts = [both(kept, across.during) for kept in (down.before, down.during, down.after)]
+        if not self.model.windows_copied and over is result and self._is_counted(result):
+            self._write_straight(parts[1], over, tiling)
+        return TileBytes(*parts), down.work * across.work / needed
 
-    def _size(self, node: Node) -> float:
-        position = self.network.position[node]
-        return float(self._full[position] * self._bytes[position])
+    def _write_straight(self, during: Floats, over: Node, tiling: Tiling) -> None:
+        """A tile's result, and what it overwrites in place, lie in the whole result already."""
+        held = self._memory(over, (self.cuts[0],), self._persisting(over, tiling)).held
+        rows = [row for row, owner in enumerate(held.owner) if owner == held.owner[-1]]
+        during[rows] = np.where(during[rows] <= during[-1], 0, during[rows])
+
+    def _persisting(self, over: Node, tiling: Tiling) -> frozenset[Node]:
+        """Nodes of which a stream keeps lines."""
+        if not tiling.stream:
+            return frozenset()
+        dim, parts = (-2, tiling.rows) if tiling.stream == "rows" else (-1, tiling.columns)
+        rows = self._sizes(over, dim, parts, True, tiling.again).persisting
+        return frozenset(self.network.nodes[row] for row in rows)
+
+    def _outside(self, source: Node, result: Node) -> float:
+        position = self.network.position
+        return float(
+            sum(
+                self._full[position[node]] * self._bytes[position[node]]
+                for node in (source, result)
+                if self._is_counted(node)
+            )
+        )
+
+    def _pieces_counted(self, sources: Sequence[Node]) -> Floats:
+        """1 for sources of which a tile holds its piece beside the whole, or instead of it."""
+        copied = self.model.windows_copied
+        return np.array([float(copied or not self._is_counted(source)) for source in sources])
 
     def _is_counted(self, node: Node) -> bool:
         if node in self.network.inputs:
@@ -277,58 +338,25 @@ class Stretches:
         return self.model.output_counted or node not in self.network.outputs
 
     @cache  # noqa: B019  # cleared for every result; lives as long as one search
-    def _counts(self, over: Node, dim: int, parts: int, stream: bool, again: bool) -> Counts:
-        sizes = shape(over)
-        spans = split(sizes[dim], parts)
-        start, stop = (np.array(bounds, dtype=np.int64) for bounds in zip(*spans, strict=True))
-        region: Region = tuple(
-            (start, stop) if position == dim % len(sizes) else (0, size)
-            for position, size in enumerate(sizes)
-        )
-        kept = self._kept(again) if stream else frozenset()
-        found = boxes(self.network, (), {over: region}, kept)
-        nodes = self.network.nodes
-        computed, held = (
-            np.stack(
-                [
-                    np.broadcast_to(elements(side[node]) if node in side else 0, (len(spans),))
-                    for node in nodes
-                ]
-            )
-            for side in (found.computed, found.held)
-        )
-        # Work is summed over all tiles, memory is that of unlike ones.
-        both = np.concatenate([computed, held])
-        _, kinds, number = np.unique(both, axis=1, return_index=True, return_counts=True)
-        return Counts(
-            computed[:, kinds].astype(float), held[:, kinds].astype(float), number.astype(float)
-        )
+    def _sizes(self, over: Node, dim: int, parts: int, stream: bool, again: int) -> TileSizes:
+        if again and not stream:
+            return self._sizes(over, dim, parts, stream, 0)
+        if dim == -1 and self._is_symmetric:
+            return self._sizes(over, -2, parts, stream, again)
+        kept = kept_lines(self.network, again) if stream else frozenset()
+        return tile_sizes(self.network, over, dim, parts, kept)
 
     @cache  # noqa: B019
-    def _kept(self, again: bool) -> frozenset[Node]:
-        """Nodes whose lines a stream keeps: all, or all but expansions and what follows them."""
-        nodes = self.network.nodes
-        if not again:
-            return frozenset(nodes)
-        wide: set[Node] = set()
-        for node in nodes:
-            sources = [source for source in node.all_input_nodes if source in self.network.position]
-            pointwise = isinstance(map_of(node), Pointwise | ChannelParameters)
-            if _is_expansion(node) or (pointwise and sources and all(s in wide for s in sources)):
-                wide.add(node)
-        return frozenset(node for node in nodes if node not in wide)
-
-    @cache  # noqa: B019
-    def _storages(self, source: Node, result: Node, stream: bool) -> Storages:
-        position = self.network.position
-        nodes = self.network.nodes[position[source] : position[result] + 1]
-        lasting: list[Node] = []
-        if stream:  # a line that is kept stays; whether it is follows from its readers' windows
-            lasting = [node for node in nodes if _is_overlapped(node, self.network)]
-        return storages(self.network, nodes, (result,), self.model, lasting)
+    def _memory(
+        self, over: Node, sources: tuple[Node, ...], persisting: frozenset[Node]
+    ) -> TileMemory:
+        return TileMemory(self.network, over, sources, persisting, self.model)
 
     def least_work(self, budget_bytes: float) -> Found | None:
-        """The path with the least work whose edges all fit, or None."""
+        """The path with the least work (runs and copies included) whose edges all fit, or None."""
+        return self._path(budget_bytes, lambda edge: edge.cost)
+
+    def _path(self, budget_bytes: float, cost_of: Callable[[Stretch], float]) -> Found | None:
         fitting: dict[Node, list[Stretch]] = {}
         for edge in self.edges:
             if edge.peak_bytes <= budget_bytes:
@@ -340,7 +368,7 @@ class Stretches:
                 continue
             spent, tiles = best[cut]
             for edge in fitting.get(cut, ()):
-                cost = (spent + edge.cost, tiles + edge.tiling.count)
+                cost = (spent + cost_of(edge), tiles + edge.tiling.count)
                 if edge.result not in best or cost < best[edge.result]:
                     best[edge.result], arrived[edge.result] = cost, edge
         if self.cuts[-1] not in best:
@@ -350,22 +378,51 @@ class Stretches:
         while cut in arrived:
             path.insert(0, arrived[cut])
             cut = arrived[cut].source
-        return Found(tuple(path), self.whole_peak, self.whole_macs)
+        return Found(tuple(map(self._named, path)), self.whole_peak, self.whole_macs)
 
     def least_memory(self, most_overhead: float = float("inf")) -> Found:
         """The path with the smallest peak whose extra work is at most a share of the whole's."""
+
+        def within(budget_bytes: float) -> Found | None:
+            found = self.least_work(budget_bytes)
+            if found is not None and found.overhead > most_overhead:
+                # Fewer multiplications, at the price of more runs and copies.
+                found = self._path(budget_bytes, lambda edge: edge.macs)
+            return found if found is not None and found.overhead <= most_overhead else None
+
         budgets = sorted({edge.peak_bytes for edge in self.edges})
         low, high = 0, len(budgets) - 1
-        found = self.least_work(budgets[high])
+        found = within(budgets[high])
         while low < high:
             middle = (low + high) // 2
-            trial = self.least_work(budgets[middle])
-            if trial is not None and trial.overhead <= most_overhead:
+            trial = within(budgets[middle])
+            if trial is not None:
                 high, found = middle, trial
             else:
                 low = middle + 1
         assert found is not None, "consecutive cuts are joined by whole edges"
         return found
+
+
+def _strips(size: int) -> list[int]:
+    return sorted({n for n in STRIPS if n <= size} | {-(-size // wide) for wide in STRIP_WIDTHS})
+
+
+def kept_lines(network: Network, again: int) -> frozenset[Node]:
+    """Nodes whose lines a stream keeps: all but the first `again` expansions and what follows them
+    element by element.
+    """
+    wide: set[Node] = set()
+    expansions = 0
+    for node in network.nodes:
+        sources = [source for source in node.all_input_nodes if source in network.position]
+        pointwise = isinstance(map_of(node), Pointwise | ChannelParameters)
+        expansions += _is_expansion(node)
+        if (_is_expansion(node) and expansions <= again) or (
+            pointwise and sources and all(source in wide for source in sources)
+        ):
+            wide.add(node)
+    return frozenset(node for node in network.nodes if node not in wide)
 
 
 def _averaged(node: Node) -> Node | None:
@@ -387,18 +444,3 @@ def _is_expansion(node: Node) -> bool:
     weight: Any = node.args[1]
     sizes = shape(weight)
     return set(sizes[2:]) == {1} and sizes[0] >= 2 * sizes[1]
-
-
-def _is_overlapped(node: Node, network: Network) -> bool:
-    """Whether a reader's window is wider than its step, or a later reader lags behind another."""
-    readers = network.readers[node]
-    if len(readers) > 1:
-        return True
-    for reader in readers:
-        windows = getattr(map_of(reader), "windows", None)
-        if windows is None:
-            continue
-        found = [w[0] if isinstance(w, tuple) else w for w in windows(reader)]
-        if any(window.kernel > 1 for window in found):
-            return True
-    return False

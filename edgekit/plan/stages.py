@@ -18,8 +18,9 @@ from edgekit.plan.memory import MemoryModel, timeline
 from edgekit.plan.network import Boxes, Network, boxes, network_of
 from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window
 from edgekit.plan.region import Region, whole
-from edgekit.plan.search import WHOLE, Found, Stretch, split
+from edgekit.plan.search import WHOLE, Found, Stretch
 from edgekit.plan.tape import GraphTape
+from edgekit.plan.tile_sizes import split
 from edgekit.program.capture import capture_graph
 from edgekit.program.program import Program
 

@@ -1,0 +1,189 @@
+"""Running a tiled or streamed stretch in eager torch, line by line: the reference for what search predicts.
+
+Every strip begins with nothing. Each of its tiles computes what it is told to, joins it to the lines
+that were kept of the same tensor, and drops whatever no later operator or tile reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from edgekit.plan.maps import map_of
+from edgekit.plan.maps.index_map import shape
+from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
+from edgekit.plan.memory import MemoryModel
+from edgekit.plan.network import Boxes, Network, boxes
+from edgekit.plan.region import Region, Span, elements, tile, whole
+from edgekit.plan.search import Stretch, kept_lines
+from edgekit.plan.tape import TorchTape
+from edgekit.plan.tile_sizes import is_kept, lines_needed, split
+
+aten = torch.ops.aten
+
+
+@dataclass
+class Run:
+    """What a run computed, and what it held."""
+
+    value: Tensor
+    peak_bytes: int = 0
+    """Of the tiles' own tensors, the source's and the result's whole ones left out."""
+    computed: dict[Node, list[list[tuple[int, int]]]] = field(default_factory=dict)
+    """For each kept node and strip: the lines that each tile has computed."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Of one node in one strip, along the dimension that streams, for each tile."""
+
+    dim: int
+    from_now: list[int]
+    later: list[int]
+    end: list[int]
+
+
+def run_stretch(network: Network, stretch: Stretch, source: Tensor, model: MemoryModel) -> Run:
+    """The tensor that the stretch tiles (`over`), from the whole of its source."""
+    over, tiling = stretch.over, stretch.tiling
+    sizes = shape(over)
+    run = Run(torch.full(sizes, float("nan")))
+    kept = kept_lines(network, tiling.again) if tiling.stream else frozenset[Node]()
+    flow = -1 if tiling.stream == "columns" else -2
+    across = -3 - flow
+    parts = {-2: tiling.rows, -1: tiling.columns}
+    lines = split(sizes[flow], parts[flow])
+    starts, stops = (torch.tensor(bounds).numpy() for bounds in zip(*lines, strict=True))
+    for strip in split(sizes[across], parts[across]):
+        spans: list[Span] = list(whole(sizes))
+        spans[across], spans[flow] = strip, (starts, stops)
+        found = boxes(network, (stretch.source,), {over: tuple(spans)}, kept)
+        _Strip(network, stretch, found, kept, len(lines), model, run).run(source)
+    return run
+
+
+class _Strip:
+    """One strip: its tiles one after the other, and the lines that pass between them."""
+
+    def __init__(
+        self, network: Network, stretch: Stretch, found: Boxes, kept: frozenset[Node], count: int,
+        model: MemoryModel, run: Run,
+    ) -> None:  # fmt: skip
+        self.stretch, self.found, self.count, self.model, self.result = (
+            stretch, found, count, model, run,
+        )  # fmt: skip
+        self.tape = TorchTape(network.edit)
+        self.kept = {
+            node: _lines(found.held[node], count)
+            for node in found.order
+            if is_kept(node, found, kept)
+        }
+        for node in self.kept:
+            run.computed.setdefault(node, []).append([])
+        self.last_step = {
+            source: step for step, node in enumerate(found.order) for source in node.all_input_nodes
+        }
+
+    def run(self, source: Tensor) -> None:
+        over = self.stretch.over
+        for number in range(self.count):
+            self.tape.hold(self.stretch.source, source, whole(shape(self.stretch.source)))
+            for step, node in enumerate(self.found.order):
+                self._compute(node, number)
+                self._count(step, node, number)
+                self._drop(step, number)
+            region = tile(self.found.computed[over], number)
+            place = tuple(slice(int(start), int(stop)) for start, stop in region)
+            self.result.value[place] = self.tape.operand(over, region)
+            self._drop(len(self.found.order), number)
+
+    def _compute(self, node: Node, number: int) -> None:
+        region = tile(self.found.computed[node], number)
+        new = None
+        if elements(region):
+            new = map_of(node).emit(node, region, self.tape)
+        if node not in self.kept:
+            if new is not None:
+                self.tape.hold(node, new, region)
+            return
+        kept = self.kept[node]
+        parts = []
+        if node in self.tape.held:
+            before, has = self.tape.held[node]
+            first = max(kept.from_now[number], int(has[kept.dim][0]))
+            parts.append(_cut(before, has, kept.dim, first, int(has[kept.dim][1])))
+        if new is not None:
+            parts.append((new, region))
+            start, stop = region[kept.dim]
+            self.result.computed[node][-1].append((int(start), int(stop)))
+        parts = [(value, region) for value, region in parts if elements(region)]
+        if parts:
+            self.tape.hold(node, *_joined(parts, kept.dim))
+
+    def _count(self, step: int, node: Node, number: int) -> None:
+        """Everything held while `node` runs; one that works in place has overwritten an input."""
+        source = self.stretch.source
+        size = {
+            held: prod(value.shape) * self.model.bytes_per_element(held)
+            for held, (value, _) in self.tape.held.items()
+            if held is not source
+        }
+        if self.last_step.get(source, -1) >= step:
+            read = tile(self.found.read[source], number)
+            size[source] = int(elements(read)) * self.model.bytes_per_element(source)
+        live = sum(size.values())
+        if isinstance(map_of(node), Pointwise | ChannelParameters) and node in size:
+            overwritten = [
+                min(size[other], size[node])
+                for other in node.all_input_nodes
+                if self.last_step.get(other) == step
+                and other in size
+                and not self._is_left(other, number)
+            ]
+            live -= max(overwritten, default=0)
+        self.result.peak_bytes = max(self.result.peak_bytes, live)
+
+    def _is_left(self, node: Node, number: int) -> bool:
+        """Whether later tiles read lines of the node that there are already."""
+        kept = self.kept.get(node)
+        return kept is not None and kept.later[number] < kept.end[number]
+
+    def _drop(self, step: int, number: int) -> None:
+        """What nobody in this tile reads after `step`, but for the lines of later tiles."""
+        for node in list(self.tape.held):
+            is_result = node is self.stretch.over and step < len(self.found.order)
+            if is_result or node is self.stretch.source or self.last_step.get(node, -1) > step:
+                continue
+            value, region = self.tape.held.pop(node)
+            if node in self.kept:
+                kept = self.kept[node]
+                first = max(kept.later[number], int(region[kept.dim][0]))
+                left = _cut(value, region, kept.dim, first, int(region[kept.dim][1]))
+                if elements(left[1]):
+                    self.tape.hold(node, *left)
+
+
+def _lines(held: Region, count: int) -> _Kept:
+    (dim,) = (dim for dim, (_, stop) in enumerate(held) if not isinstance(stop, int))
+    from_now, later, end = lines_needed(held[dim], count)
+    return _Kept(dim, from_now.tolist(), later.tolist(), end.tolist())
+
+
+def _cut(value: Tensor, region: Region, dim: int, start: int, stop: int) -> tuple[Tensor, Region]:
+    first = int(region[dim][0])
+    left = value.narrow(dim, min(start, stop) - first, max(0, stop - start)).clone()
+    return left, tuple((start, stop) if d == dim else span for d, span in enumerate(region))
+
+
+def _joined(parts: list[tuple[Tensor, Region]], dim: int) -> tuple[Tensor, Region]:
+    """Parts that follow each other without a gap."""
+    for (_, before), (_, after) in pairwise(parts):
+        assert before[dim][1] == after[dim][0], "a stream computes every line that is read"
+    value = parts[0][0] if len(parts) == 1 else aten.cat.default([part for part, _ in parts], dim)
+    first, last = parts[0][1], parts[-1][1]
+    return value, tuple((span[0], last[d][1]) if d == dim else span for d, span in enumerate(first))

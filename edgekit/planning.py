@@ -1,0 +1,250 @@
+"""Memory plans as a report: what a network needs whole, what a plan makes of it, and at what price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from edgekit.errors import UsageError
+from edgekit.model import Model, model_of_module
+from edgekit.plan.barriers import Barrier, barriers
+from edgekit.plan.choose import in_units, parse_bytes, parse_grid, require_cuts
+from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
+from edgekit.plan.network import Network, network_of
+from edgekit.plan.search import WHOLE, Found, Stretch, Stretches, Tiling
+from edgekit.program.capture import capture
+from edgekit.program.source import module_path, op_name, source_line
+
+ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+OVERHEADS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, float("inf"))
+"""Shares of extra work at which the trade of memory for work is shown."""
+UNASKED_OVERHEAD = 0.1
+"""Extra work that a plan may cost if nobody says what it may."""
+NOTABLE_OVERHEAD = 0.1
+"""Extra work above which advice on the network's own shape is worth its line."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least peak of any plan, and what keeps it there."""
+
+    bytes: int
+    operator: str
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What planning found out about one network at one size."""
+
+    network: Network
+    whole: Timeline
+    found: Found | None
+    """None where the network cannot be cut; `why_not` says why."""
+    step_bytes: tuple[int, ...]
+    """Planned live bytes at each step of `whole`, in the fullest tile."""
+    floor: Floor | None
+    trade: tuple[Found, ...]
+    """Less memory for more work, from none on; empty where a limit was asked for."""
+    barriers: tuple[Barrier, ...]
+    why_not: str = ""
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.found.peak_bytes if self.found else self.whole.peak_bytes
+
+    @property
+    def overhead(self) -> float:
+        """Extra multiply-accumulates as a share of the whole network's."""
+        return self.found.overhead if self.found else 0.0
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        return self.found.stretches if self.found else ()
+
+    def once(self, stretch: Stretch) -> int:
+        """Multiply-accumulates of a stretch that is run at once."""
+        position = self.network.position
+        steps = self.whole.steps[position[stretch.source] + 1 : position[stretch.result] + 1]
+        return sum(step.macs for step in steps)
+
+    @property
+    def spans(self) -> tuple[tuple[int, int, str], ...]:
+        """First step, last step and tiling of each stretch that does not run at once."""
+        position = self.network.position
+        return tuple(
+            (position[stretch.source], position[stretch.result], str(stretch.tiling))
+            for stretch in self.stretches
+            if stretch.tiling != WHOLE
+        )
+
+    @property
+    def steps(self) -> list[tuple[Step, int]]:
+        """Each operator, and what is alive at it in the plan."""
+        planned = self.step_bytes or [step.live_bytes for step in self.whole.steps]
+        return list(zip(self.whole.steps, planned, strict=True))
+
+    @property
+    def advice(self) -> str:
+        """What would make the plan cheaper, if its tiles compute much of their borders twice."""
+        if self.overhead < NOTABLE_OVERHEAD:
+            return ""
+        extra = {stretch: stretch.macs - self.once(stretch) for stretch in self.stretches}
+        worst = max(extra, key=lambda stretch: extra[stretch])
+        share = extra[worst] / max(1, sum(extra.values()))
+        return (
+            f"{share:.0%} of the extra work are overlaps of tiles between '{worst.source.name}' and "
+            f"'{worst.result.name}': smaller kernels and fewer blocks there, and larger ones or more "
+            "after it, would make them thinner (MCUNetV2 redistributes the receptive field so; the "
+            "network must be trained again)."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        floor = self.floor
+        return {
+            "whole_peak_bytes": self.whole.peak_bytes,
+            "peak_bytes": self.peak_bytes,
+            "mac_overhead": round(self.overhead, 6),
+            "macs": self.whole.macs,
+            "regions": [
+                {
+                    "from": stretch.source.name,
+                    "to": stretch.result.name,
+                    "rows": stretch.tiling.rows,
+                    "columns": stretch.tiling.columns,
+                    "stream": stretch.tiling.stream or None,
+                    "expansions_again": min(stretch.tiling.again, len(self.network.nodes)),
+                    "peak_bytes": stretch.peak_bytes,
+                    "macs": stretch.macs,
+                    "macs_once": self.once(stretch),
+                    "operator_at_peak": stretch.worst,
+                }
+                for stretch in self.stretches
+            ],
+            "floor": {"bytes": floor.bytes, "operator": floor.operator} if floor else None,
+            "alive_at_peak": [
+                {"name": name, "shape": list(sizes), "bytes": count}
+                for name, sizes, count in self.whole.alive_at_peak
+            ],
+            "trade": [
+                {"peak_bytes": found.peak_bytes, "mac_overhead": round(found.overhead, 6)}
+                for found in self.trade
+            ],
+            "barriers": [vars(barrier) for barrier in self.barriers],
+            "why_not": self.why_not or None,
+            "advice": self.advice or None,
+        }
+
+
+def memory_plan(
+    module: nn.Module | Model,
+    example_inputs: Tensor | Sequence[Tensor] = (),
+    *,
+    elements: str = "fp32",
+    depthwise_in_place: bool = False,
+    memory_budget: str | int | None = None,
+    max_overhead: str | float | None = None,
+    tiles: str | None = None,
+    streams: bool = True,
+) -> MemoryPlan:
+    """Plan the activation memory of a module or a loaded Model; see `edgekit plan --help`.
+
+    At most one of `memory_budget` ("64MB", or bytes), `max_overhead` ("10%", or a share) and `tiles`
+    ("4x4") may be given; with none, up to 10 % extra work are spent. `elements` says how large an
+    element of an activation is: "fp32", "fp16" or "int8".
+
+    Raises:
+        ConversionError: the module cannot be captured.
+        UsageError: an option cannot be used, or no plan fits into the budget.
+    """
+    if elements not in ELEMENT_BYTES:
+        raise UsageError(f"The elements '{elements}' are not one of {', '.join(ELEMENT_BYTES)}.")
+    if sum(limit is not None for limit in (memory_budget, max_overhead, tiles)) > 1:
+        raise UsageError("Give one of a memory budget, a maximum overhead and tiles.")
+    budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+    overhead = parse_share(max_overhead) if isinstance(max_overhead, str) else max_overhead
+    grid = Tiling(*parse_grid(tiles)) if tiles is not None else None
+    model = module if isinstance(module, Model) else model_of_module(module, example_inputs)
+    captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
+    network = network_of(captured.program)
+    memory = MemoryModel(ELEMENT_BYTES[elements], depthwise_in_place)
+    whole = timeline(network, memory)
+    known = tuple(barriers(network))
+    try:
+        require_cuts(network)
+    except UsageError as reason:
+        if budget is not None or overhead is not None or grid is not None:
+            raise
+        return MemoryPlan(network, whole, None, (), None, (), known, str(reason))
+    if grid is not None:
+        require_grid(network, grid)
+    search = Stretches(network, memory, streams=streams, only=grid)
+    least = search.least_memory()
+    floor = Floor(least.peak_bytes, _located(network, least.worst.worst))
+    if budget is not None:
+        found = search.least_work(budget)
+        if found is None:
+            raise UsageError(
+                f"No plan fits into {in_units(budget)}: the floor is {in_units(floor.bytes)}, set by "
+                f"{floor.operator}, between '{least.worst.source.name}' and '{least.worst.result.name}'."
+            )
+    elif grid is not None:
+        found = least
+    else:
+        found = search.least_memory(UNASKED_OVERHEAD if overhead is None else overhead)
+    unasked = budget is None and overhead is None and grid is None
+    trade = tuple(_trade(search)) if unasked else ()
+    return MemoryPlan(network, whole, found, _step_bytes(search, found), floor, trade, known)
+
+
+def parse_share(text: str) -> float:
+    """ "10%" or "0.1" as a share. Raises UsageError."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 <= share < float("inf"):
+        raise UsageError(f"'{text}' is no share of extra work, such as 10% or 0.1.")
+    return share
+
+
+def require_grid(network: Network, grid: Tiling) -> None:
+    """Raises UsageError for a grid finer than any image of the network."""
+    images = [node.meta["val"].shape[-2:] for node in network.cuts() if node.meta["val"].ndim >= 4]
+    rows = max((int(height) for height, _ in images), default=1)
+    columns = max((int(width) for _, width in images), default=1)
+    if grid.rows > rows or grid.columns > columns:
+        raise UsageError(
+            f"A grid of {grid} is finer than the largest image of this network, {rows}x{columns}."
+        )
+
+
+def _trade(search: Stretches) -> Iterator[Found]:
+    least = float("inf")
+    for share in OVERHEADS:
+        found = search.least_memory(share)
+        if found.peak_bytes < least:
+            least = found.peak_bytes
+            yield found
+
+
+def _step_bytes(search: Stretches, found: Found) -> tuple[int, ...]:
+    position = search.network.position
+    live = np.zeros(len(search.network.nodes))
+    for stretch in found.stretches:
+        first, last = position[stretch.source], position[stretch.result]
+        live[first : last + 1] = np.maximum(live[first : last + 1], search.step_bytes(stretch))
+    return tuple(round(count) for count in live)
+
+
+def _located(network: Network, name: str) -> str:
+    """An operator by kind, name, module path and source line."""
+    node = next(node for node in network.nodes if node.name == name)
+    if node.op == "placeholder":
+        return f"the input '{name}'"
+    where = [part for part in (module_path(node), source_line(node)) if part]
+    return f"{op_name(node)} '{name}'" + (f" ({', '.join(where)})" if where else "")

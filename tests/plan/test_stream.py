@@ -1,0 +1,148 @@
+"""Streams against the whole network: the same numbers, each kept line once, no more memory than said."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekit.plan.maps.index_map import shape
+from edgekit.plan.memory import MemoryModel
+from edgekit.plan.network import Network, network_of
+from edgekit.plan.search import Stretches
+from edgekit.plan.stream import run_stretch
+from edgekit.program.capture import capture
+
+
+class Residual(nn.Module):
+    """An inverted residual: expand, filter each channel, project, add where shapes allow."""
+
+    def __init__(self, channels: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.expand = nn.Conv2d(channels, wide, 1)
+        self.depthwise = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide)
+        self.project = nn.Conv2d(wide, channels, 1)
+        self.is_added = stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(F.relu6(self.depthwise(F.relu6(self.expand(x)))))
+        return x + y if self.is_added else y
+
+
+class Branches(nn.Module):
+    """Two paths of different reach that meet again."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.short = nn.Conv2d(channels, channels, 1)
+        self.long = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([F.relu(self.short(x)), F.relu(self.long(self.long(x)))], 1)[:, ::2]
+
+
+@st.composite
+def layers(draw: st.DrawFn, channels: int) -> nn.Module:
+    kernel = draw(st.integers(1, 5))
+    stride = draw(st.integers(1, 2))
+    kind = draw(st.sampled_from(["conv", "residual", "inverted", "pool", "up", "branches"]))
+    match kind:
+        case "conv":
+            dilation = draw(st.integers(1, 2))
+            return nn.Sequential(
+                nn.Conv2d(channels, channels, kernel, stride, kernel // 2 * dilation, dilation),
+                nn.ReLU(),
+            )
+        case "residual" | "inverted":
+            odd = kernel | 1
+            return Residual(channels, 3 if kind == "inverted" else 1, odd, stride)
+        case "pool":
+            pool = draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))
+            made: nn.Module = pool(max(2, kernel), stride, 1)
+            return made
+        case "up":
+            mode = draw(st.sampled_from(["nearest", "bilinear"]))
+            return nn.Sequential(
+                nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(channels, channels, 3, padding=1)
+            )
+    return Branches(channels, kernel | 1)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> nn.Module:
+    channels = draw(st.integers(1, 3))
+    drawn = [draw(layers(channels)) for _ in range(draw(st.integers(1, 4)))]
+    return nn.Sequential(nn.Conv2d(2, channels, 3, padding=1), *drawn)
+
+
+def planned(module: nn.Module, x: Tensor) -> Network:
+    return network_of(capture(module.eval(), (x,)).program)
+
+
+def value_at(network: Network, name: str, x: Tensor) -> Tensor:
+    """A tensor of the whole network, by running the edited graph up to it."""
+    found: dict[str, Tensor] = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> object:
+            found[n.name] = super().run_node(n)
+            return found[n.name]
+
+    Recorder(network.edit.module).run(x)
+    return found[name]
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=25)
+@given(
+    module=networks(), height=st.integers(8, 14), width=st.integers(8, 14), copied=st.booleans(),
+    seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_a_stream_equals_the_whole_and_holds_no_more_than_predicted(
+    module: nn.Module, height: int, width: int, copied: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(1, 2, height, width)
+    network = planned(module, x)
+    model = MemoryModel(windows_copied=copied)
+    search = Stretches(network, model)
+    edges = [edge for edge in search.edges if edge.tiling.count > 1]
+    for edge in random.Random(seed).sample(edges, min(4, len(edges))):
+        run = run_stretch(network, edge, value_at(network, edge.source.name, x), MemoryModel())
+        expected = value_at(network, edge.over.name, x)
+        torch.testing.assert_close(run.value, expected, rtol=1e-5, atol=1e-5)
+        for node, strips in run.computed.items():
+            for spans in strips:
+                lines = [line for start, stop in spans for line in range(start, stop)]
+                assert len(lines) == len(set(lines)), f"{node} computes a line twice"
+        if copied:
+            outside = 4 * (expected.numel() + value_at(network, edge.source.name, x).numel())
+            assert run.peak_bytes + outside <= edge.peak_bytes
+        assert edge.peak_bytes == round(search.step_bytes(edge).max())
+        assert shape(edge.over) == tuple(run.value.shape)
+
+
+def test_expansions_that_are_computed_again_cost_work_and_save_memory() -> None:
+    module = nn.Sequential(*[Residual(2, 6, 7, 1) for _ in range(3)])
+    x = torch.randn(1, 2, 24, 24)
+    network = planned(module, x)
+    search = Stretches(network, MemoryModel())
+    streams = [
+        edge
+        for edge in search.edges
+        if edge.source is network.nodes[0] and edge.result is network.outputs[0]
+        if edge.tiling.stream
+    ]
+    kept = min((e for e in streams if e.macs == search.whole_macs), key=lambda e: e.peak_bytes)
+    again = min((e for e in streams if e.tiling.again), key=lambda e: e.macs)
+    assert again.macs > kept.macs
+    assert again.peak_bytes < kept.peak_bytes
+    for edge in (kept, again):
+        run = run_stretch(network, edge, x, MemoryModel())
+        torch.testing.assert_close(run.value, module(x), rtol=1e-5, atol=1e-5)
