@@ -17,8 +17,9 @@ import numpy as np
 import edgekit
 from edgekit.plan.memory import MemoryModel, macs_per_element, timeline
 from edgekit.plan.network import Network, boxes, network_of
+from edgekit.plan.path import WHOLE, Found, Stretch, Tiling
 from edgekit.plan.region import elements, lengths
-from edgekit.plan.search import WHOLE, Found, Stretch, Stretches, Tiling
+from edgekit.plan.search import Stretches
 from edgekit.plan.stages import tiles
 from edgekit.program.capture import capture
 from edgekit.report import aligned

@@ -15,7 +15,8 @@ from edgekit.plan.barriers import Barrier, barriers
 from edgekit.plan.choose import in_units, parse_bytes, parse_grid, require_cuts
 from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
 from edgekit.plan.network import Network, network_of
-from edgekit.plan.search import WHOLE, Found, Stretch, Stretches, Tiling
+from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
+from edgekit.plan.search import Stretches
 from edgekit.program.capture import capture
 from edgekit.program.source import module_path, op_name, source_line
 
@@ -63,7 +64,7 @@ class MemoryPlan:
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
-        return self.found.stretches if self.found else ()
+        return self.found.runs if self.found else ()
 
     def once(self, stretch: Stretch) -> int:
         """Multiply-accumulates of a stretch that is run at once."""
@@ -116,7 +117,9 @@ class MemoryPlan:
                     "rows": stretch.tiling.rows,
                     "columns": stretch.tiling.columns,
                     "stream": stretch.tiling.stream or None,
-                    "expansions_again": min(stretch.tiling.again, len(self.network.nodes)),
+                    "expansions_again": "all"
+                    if stretch.tiling.again == EVERY
+                    else stretch.tiling.again,
                     "peak_bytes": stretch.peak_bytes,
                     "macs": stretch.macs,
                     "macs_once": self.once(stretch),
@@ -170,7 +173,7 @@ def memory_plan(
     model = module if isinstance(module, Model) else model_of_module(module, example_inputs)
     captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
     network = network_of(captured.program)
-    memory = MemoryModel(ELEMENT_BYTES[elements], depthwise_in_place)
+    memory = MemoryModel(ELEMENT_BYTES[elements], depthwise_in_place, input_counted=False)
     whole = timeline(network, memory)
     known = tuple(barriers(network))
     try:

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
-    assert verbs == {"list", "info", "export", "run", "verify", "inspect", "doctor"}
+    assert verbs == {"list", "info", "export", "run", "verify", "plan", "inspect", "doctor"}
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def _text(found: MemoryPlan, elements: str, steps: bool) -> str:
 
     shape = found.whole.steps[0].shape
     peak = found.whole.peak
-    rows = [("live activations", f"{elements}, input {_sides(shape)}", "")]
+    rows = [("live activations", elements, f"beside the input {_sides(shape)}")]
     rows.append(
         ("whole", in_units(peak.live_bytes), f"at {peak.operator} '{peak.name}' {peak.source}")
     )
@@ -126,7 +126,7 @@ def _text(found: MemoryPlan, elements: str, steps: bool) -> str:
     if found.trade:
         table = [("memory", "extra work", "stretches")]
         table += [
-            (in_units(point.peak_bytes), f"{point.overhead:.1%}", str(len(point.stretches)))
+            (in_units(point.peak_bytes), f"{point.overhead:.1%}", str(len(point.runs)))
             for point in found.trade
         ]
         parts.append(

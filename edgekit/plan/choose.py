@@ -11,7 +11,8 @@ from edgekit.errors import UsageError
 from edgekit.plan.maps import is_known
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import Network
-from edgekit.plan.search import Found, Stretches, Tiling
+from edgekit.plan.path import Found, Tiling
+from edgekit.plan.search import Stretches
 from edgekit.program.source import source_line
 
 
@@ -101,9 +102,12 @@ def barriers(network: Network) -> list[Node]:
 
 
 def in_units(count: float) -> str:
-    """Bytes as people read them: 171.5 KiB, 37.2 MiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+    """Bytes as people read them: 512 B, 1372.0 KiB, 37.2 MiB, 1.23 GiB."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB"):
         count /= 1024
+        if count < (10240 if unit == "KiB" else 1024):
+            return f"{count:.1f} {unit}"
+    count /= 1024
     return f"{count:.2f} GiB"

@@ -14,7 +14,7 @@ is the smallest budget whose shortest path stays within it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from math import prod
 from typing import Any
@@ -28,6 +28,7 @@ from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise, PooledToOne, Reduction
 from edgekit.plan.memory import MemoryModel, macs_per_element, storages
 from edgekit.plan.network import Network
+from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
 from edgekit.plan.tile_memory import TileBytes, TileMemory
 from edgekit.plan.tile_sizes import TileSizes, is_symmetric, tile_sizes
 
@@ -39,7 +40,6 @@ STRIPS = (1, 2, 3, 4, 6, 8)
 STRIP_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 LINES = (1, 2)
 """Lines a step of a stream."""
-EVERY = 1 << 16
 AGAIN = (0, 1, 2, EVERY)
 """Numbers of expansions that a stream computes again: early ones are the large and cheap ones."""
 MOST_TILES = 4096
@@ -49,83 +49,6 @@ COPY_MACS_PER_BYTE = 8.0
 """A window's input and output are copied at about 6 GB/s where convolutions run at 50 GMAC/s."""
 RUN_MACS = 5e6
 """Starting one more run of a model takes about 0.1 ms."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a stretch is cut: rows x columns of tiles, or strips in which lines stream.
-
-    With `stream` "rows", each of `columns` strips is run down its `rows` lines; with "columns", each
-    of `rows` strips is run along its `columns`.
-    """
-
-    rows: int = 1
-    columns: int = 1
-    stream: str = ""
-    again: int = 0
-    """Of so many expansions, from the network's first on, a stream keeps the thin input and expands
-    it again, instead of keeping what is expanded."""
-
-    def __str__(self) -> str:
-        form = f"{self.rows}x{self.columns}"
-        if not self.stream:
-            return form
-        which = "" if self.again == EVERY else f"first {self.again} "
-        return f"{form} streaming {self.stream}" + (
-            f", {which}expansions again" if self.again else ""
-        )
-
-    @property
-    def count(self) -> int:
-        return self.rows * self.columns
-
-
-WHOLE = Tiling()
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Operators between two cuts, and how they run."""
-
-    source: Node
-    result: Node
-    over: Node
-    """The tensor that is tiled: `result`, or what `result` averages over the image."""
-    tiling: Tiling
-    peak_bytes: int
-    run_bytes: int
-    """Of the peak: what one run of a model holds, without the whole tensors beside it."""
-    macs: int
-    cost: float
-    """Multiply-accumulates, and those that runs and copies are worth where windows are copied."""
-    worst: str = ""
-    """The operator at the peak."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A path through a network's cuts."""
-
-    stretches: tuple[Stretch, ...]
-    whole_peak_bytes: int
-    whole_macs: int
-
-    @property
-    def peak_bytes(self) -> int:
-        return max(stretch.peak_bytes for stretch in self.stretches)
-
-    @property
-    def macs(self) -> int:
-        return sum(stretch.macs for stretch in self.stretches)
-
-    @property
-    def overhead(self) -> float:
-        """Extra multiply-accumulates as a share of the whole network's."""
-        return self.macs / max(1, self.whole_macs) - 1
-
-    @property
-    def worst(self) -> Stretch:
-        return max(self.stretches, key=lambda stretch: stretch.peak_bytes)
 
 
 class Stretches:

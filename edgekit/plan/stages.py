@@ -16,9 +16,9 @@ from edgekit.contract import TensorSpec
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, timeline
 from edgekit.plan.network import Boxes, Network, boxes, network_of
+from edgekit.plan.path import WHOLE, Found, Stretch
 from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window
 from edgekit.plan.region import Region, whole
-from edgekit.plan.search import WHOLE, Found, Stretch
 from edgekit.plan.tape import GraphTape
 from edgekit.plan.tile_sizes import split
 from edgekit.program.capture import capture_graph
@@ -48,11 +48,11 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     """
     names = _names(network, program)
     stages = []
-    for number, stretch in enumerate(_joined(found.stretches)):
+    for number, stretch in enumerate(found.runs):
         stages.append(_stage(network, stretch, names, f"stage{number}", suffix))
     tensors = {
-        names(node): Tensor(shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
-        for built in (s for s in _joined(found.stretches))
+        names[node]: Tensor(shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
+        for built in found.runs
         for node in (built.source, built.result)
     }
     plan = Plan(
@@ -96,48 +96,21 @@ def _arena_bytes(run_bytes: int) -> int:
     return 4 * run_bytes
 
 
-class _names:  # noqa: N801  # used as a function
+def _names(network: Network, program: Program) -> dict[Node, str]:
     """Contract names for inputs and outputs, the graph's own for what lies between."""
-
-    def __init__(self, network: Network, program: Program) -> None:
-        pairs = [
-            *zip(network.inputs, program.inputs, strict=True),
-            *zip(network.outputs, program.outputs, strict=True),
-        ]
-        self.known = {node: spec.name for node, spec in pairs}
-
-    def __call__(self, node: Node) -> str:
-        return self.known.get(node, node.name)
-
-
-def _joined(stretches: tuple[Stretch, ...]) -> Iterator[Stretch]:
-    waiting: Stretch | None = None
-    for stretch in stretches:
-        if stretch.tiling != WHOLE:
-            if waiting is not None:
-                yield waiting
-            waiting = None
-            yield stretch
-        elif waiting is None:
-            waiting = stretch
-        else:
-            waiting = Stretch(
-                waiting.source, stretch.result, stretch.result, WHOLE,
-                max(waiting.peak_bytes, stretch.peak_bytes),
-                max(waiting.run_bytes, stretch.run_bytes), waiting.macs + stretch.macs,
-                waiting.cost + stretch.cost, stretch.worst,
-            )  # fmt: skip
-    if waiting is not None:
-        yield waiting
+    doors = zip(
+        (*network.inputs, *network.outputs), (*program.inputs, *program.outputs), strict=True
+    )
+    return {node: node.name for node in network.nodes} | {node: spec.name for node, spec in doors}
 
 
 def _stage(
-    network: Network, stretch: Stretch, names: _names, label: str, suffix: str
+    network: Network, stretch: Stretch, names: dict[Node, str], label: str, suffix: str
 ) -> StagePrograms:
     programs: list[Program] = []
     kinds: dict[str, int] = {}
     windows = []
-    door = (names(stretch.source), names(stretch.over))
+    door = (names[stretch.source], names[stretch.over])
     for box in tiles(stretch):
         found = boxes(network, (stretch.source,), {stretch.over: box})
         module, read = tile_module(network, found, stretch, door[0])
@@ -154,7 +127,7 @@ def _stage(
         for number in range(len(programs))
     )
     stage = Stage(
-        files, door[0], names(stretch.result), *door, tuple(windows), stretch.over is not stretch.result
+        files, door[0], names[stretch.result], *door, tuple(windows), stretch.over is not stretch.result
     )  # fmt: skip
     return StagePrograms(stage, tuple(programs))
 

@@ -13,8 +13,8 @@ from torch.fx import Node
 
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.network import Network, boxes
+from edgekit.plan.path import WHOLE, Found, Stretch
 from edgekit.plan.region import whole
-from edgekit.plan.search import WHOLE, Found, Stretch
 from edgekit.plan.stages import tiles
 from edgekit.plan.tape import GraphTape
 from edgekit.program.capture import capture_graph

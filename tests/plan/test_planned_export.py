@@ -23,9 +23,10 @@ from edgekit.model import model_of_module
 from edgekit.plan.choose import Request, choose, parse_bytes
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import network_of
+from edgekit.plan.path import Tiling
 from edgekit.plan.plan import read_plan
 from edgekit.plan.runner import PlanRunnable
-from edgekit.plan.search import Stretches, Tiling
+from edgekit.plan.search import Stretches
 from edgekit.plan.stages import planned
 from edgekit.plan.unrolled import unrolled
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from edgekit.plan.memory import MemoryModel, timeline
 from edgekit.plan.network import Network, network_of
-from edgekit.plan.search import WHOLE, Stretches, Tiling
+from edgekit.plan.path import WHOLE, Tiling
+from edgekit.plan.search import Stretches
 from edgekit.program.capture import capture
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks/plan_microcontrollers.py"
