@@ -113,7 +113,7 @@ def _stage(
     door = (names[stretch.source], names[stretch.over])
     for box in tiles(stretch):
         found = boxes(network, (stretch.source,), {stretch.over: box})
-        module, read = tile_module(network, found, stretch, door[0])
+        module, read = tile_module(network, found, stretch, door[0], box)
         kind = _geometry(module)
         if kind not in kinds:
             kinds[kind] = len(programs)
@@ -145,7 +145,7 @@ def tiles(stretch: Stretch) -> Iterator[Region]:
 
 
 def tile_module(
-    network: Network, found: Boxes, stretch: Stretch, name: str
+    network: Network, found: Boxes, stretch: Stretch, name: str, box: Region
 ) -> tuple[GraphModule, Region]:
     """The operators of one tile as a module, and the box of the source that it reads."""
     read = found.read[stretch.source]
@@ -154,7 +154,7 @@ def tile_module(
     dtype = stretch.source.meta["val"].dtype
     tape.hold(stretch.source, tape.placeholder(name, sizes, dtype), read)
     tape.run(found)
-    return tape.finish(tape.held[stretch.over][0]), read
+    return tape.finish(tape.operand(stretch.over, box)), read
 
 
 def _geometry(module: GraphModule) -> str:

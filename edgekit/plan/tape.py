@@ -113,12 +113,12 @@ class GraphTape(BoxTape):
 
 
 def computed_in_boxes(
-    boxes: Boxes, edit: GraphEditor, sources: Mapping[Node, Tensor], result: Node
+    boxes: Boxes, edit: GraphEditor, sources: Mapping[Node, Tensor], result: Node, box: Region
 ) -> Tensor:
     """The box of `result`, from whole source tensors, in eager torch."""
     tape = TorchTape(edit)
     for node, value in sources.items():
         tape.hold(node, value, whole(shape(node)))
     tape.run(boxes)
-    computed: Tensor = tape.held[result][0]
+    computed: Tensor = tape.operand(result, box)
     return computed

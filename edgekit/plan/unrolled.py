@@ -40,7 +40,7 @@ def _stretch(network: Network, stretch: Stretch, tape: GraphTape) -> Any:
     parts = []
     for box in tiles(stretch):
         tape.run(boxes(network, (stretch.source,), {stretch.over: box}))
-        part = tape.held[stretch.over][0]
+        part = tape.operand(stretch.over, box)
         if stretch.over is not stretch.result:
             part = _share_of_mean(stretch.result, part, tape, shape(stretch.over))
         parts.append(part)

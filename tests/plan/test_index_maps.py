@@ -38,7 +38,7 @@ def tile_against_whole(
 ) -> tuple[Tensor, Tensor]:
     (result,) = network.outputs
     found = boxes(network, network.inputs, {result: region})
-    part = computed_in_boxes(found, network.edit, {network.inputs[0]: x}, result)
+    part = computed_in_boxes(found, network.edit, {network.inputs[0]: x}, result, region)
     expected = module(x)[tuple(slice(start, stop) for start, stop in region)]
     return part, expected
 

@@ -23,7 +23,7 @@ from edgekit.model import model_of_module
 from edgekit.plan.choose import Request, choose, parse_bytes
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import network_of
-from edgekit.plan.path import Tiling
+from edgekit.plan.path import Found, Stretch, Tiling
 from edgekit.plan.plan import read_plan
 from edgekit.plan.runner import PlanRunnable
 from edgekit.plan.search import Stretches
@@ -240,3 +240,19 @@ def test_least_work_and_least_memory_agree(picture: Tensor) -> None:
     cheap = stretches.least_memory(0.1)
     assert cheap.overhead <= 0.1
     assert least.peak_bytes <= cheap.peak_bytes <= stretches.whole_peak
+
+
+def test_a_result_that_can_only_be_computed_whole_is_cropped_to_the_tile() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.GroupNorm(2, 4))
+    x = torch.randn(1, 3, 16, 16)
+    program = captured_model(model_of_module(module, x)).program
+    network = network_of(program)
+    (result,) = network.outputs
+    tiled = Stretch(network.inputs[0], result, result, Tiling(2, 2), 0, 0, 0, 0.0)
+    found = Found((tiled,), 0, 0)
+    torch.testing.assert_close(
+        unrolled(network, found, program).exported.module()(x)[0], module(x), rtol=1e-5, atol=1e-5
+    )
+    (built,) = planned(network, found, program, ".onnx").stages
+    assert {part.outputs[0].shape for part in built.programs} == {(1, 4, 8, 8)}
