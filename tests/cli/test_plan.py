@@ -55,7 +55,7 @@ def test_the_picture_can_be_read(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--memory-budget", "9kB"], "the floor is"),
+        (["--memory-budget", "2kB"], "the floor is"),
         (["--memory-budget", "lots"], "is no amount of memory"),
         (["--max-overhead", "much"], "is no share of extra work"),
         (["--tiles", "400x400"], "finer than the largest image"),

@@ -69,11 +69,11 @@ def test_tile_files_compute_the_same_bits_as_the_whole_file(
     torch.manual_seed(0)
     module = Small()
     whole = edgekit.export(module, picture, output=tmp_path / "whole")
-    tiled = edgekit.export(module, picture, output=tmp_path / "tiled", tiles="3x2")
+    tiled = edgekit.export(module, picture, output=tmp_path / "tiled", tiles="2x2")
     plan = read_plan(tiled.path)
     assert plan is not None
-    assert [len(stage.windows) for stage in plan.stages] == [6]
-    assert plan.peak_bytes < 0.5 * plan.whole_peak_bytes
+    assert [len(stage.windows) for stage in plan.stages] == [4]
+    assert plan.peak_bytes < 0.6 * plan.whole_peak_bytes
     inputs = whole.golden()[0]
     names = [tuple(spec.name for spec in specs) for specs in (tiled.inputs, tiled.outputs)]
     backend: Any = Extended()
@@ -108,10 +108,12 @@ def test_a_budget_is_kept_and_a_smaller_one_is_refused_with_the_floor(
 ) -> None:
     torch.manual_seed(0)
     module = Small()
-    bundle = edgekit.export(module, picture, output=tmp_path / "b", memory_budget="44KiB")
+    bundle = edgekit.export(
+        module, picture, output=tmp_path / "b", memory_budget="64KiB", simplify=False
+    )
     plan = read_plan(bundle.path)
     assert plan is not None
-    assert plan.peak_bytes <= 44 * 1024
+    assert 48 * 1024 < plan.peak_bytes <= 64 * 1024 < plan.whole_peak_bytes
     with pytest.raises(
         UsageError, match=r"No plan fits into 1\.0 KiB: the least is [\d.]+ KiB, set by"
     ):
@@ -119,11 +121,16 @@ def test_a_budget_is_kept_and_a_smaller_one_is_refused_with_the_floor(
     assert not (tmp_path / "c").exists()
 
 
-def test_more_tiles_than_pixels_are_as_many_as_there_are(tmp_path: Path) -> None:
+def test_more_tiles_than_pixels_are_as_many_as_there_are() -> None:
     torch.manual_seed(0)
-    x = torch.randn(1, 3, 8, 8)
-    bundle = edgekit.export(Small(), x, output=tmp_path / "b", tiles="9x9")
-    assert edgekit.verify(bundle).passed
+    module, x = Small(), torch.randn(1, 3, 8, 8)
+    program = captured_model(model_of_module(module, x)).program
+    network = network_of(program)
+    found = choose(network, Request(tiles=Tiling(9, 9)), 4)
+    assert max(stretch.tiling.count for stretch in found.stretches) == 16
+    torch.testing.assert_close(
+        unrolled(network, found, program).exported.module()(x)[0], module(x), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_networks_of_two_inputs_have_no_plan(tmp_path: Path) -> None:
@@ -166,7 +173,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path, picture: Tensor) -> None:
 def test_two_planned_exports_are_byte_identical(tmp_path: Path, picture: Tensor) -> None:
     for name in ("a", "b"):
         torch.manual_seed(0)
-        edgekit.export(Small(), picture, output=tmp_path / name, tiles="2x2", verify=False)
+        edgekit.export(Small(), picture, output=tmp_path / name, tiles="1x2", verify=False)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == sorted(path.name for path in (tmp_path / "b").iterdir())
     for name in files:
