@@ -215,8 +215,7 @@ def plan_files(
     backend = backend_for(target.format)
     program = captured_model(model).program
     network = network_of(program)
-    element_bytes = 4 if prepared.precision == "fp32" else 2
-    found = choose(network, options.plan, element_bytes)
+    found = choose(network, options.plan)
 
     def ready(part: Program) -> Prepared:
         made = made_ready(part, target, prepared.precision, prepared.method)
@@ -226,7 +225,7 @@ def plan_files(
     if options.one_file:
         whole = unrolled(network, found, program)
         name = f"{model.name}{backend.suffix}"
-        return one_file_plan(whole, found, name, element_bytes), {name: ready(whole)}
+        return one_file_plan(whole, found, name), {name: ready(whole)}
     built = planned(network, found, program, backend.suffix)
     return built.plan, {
         name: ready(part)

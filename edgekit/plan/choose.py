@@ -57,13 +57,16 @@ def parse_grid(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def choose(network: Network, request: Request, element_bytes: int) -> Found:
+def choose(network: Network, request: Request) -> Found:
     """The plan with the least extra work under a budget, or the best use of a given grid.
+
+    Elements are counted as float32 whatever the file's precision: its doors are float32, and CPU
+    runtimes compute half-precision files in single precision.
 
     Raises UsageError for a network that cannot be cut and for a budget below what any plan needs.
     """
     require_cuts(network)
-    model = MemoryModel(element_bytes=element_bytes, input_counted=False)
+    model = MemoryModel(input_counted=False)
     if request.tiles is not None:
         return Stretches(network, model, streams=False, only=request.tiles).least_memory()
     assert request.budget_bytes is not None

@@ -67,9 +67,9 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     return Planned(plan, tuple(stages))
 
 
-def one_file_plan(program: Program, found: Found, file: str, element_bytes: int) -> Plan:
+def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     """The plan of an unrolled network: one stage, and the peak of the graph as it is written."""
-    peak = timeline(network_of(program), MemoryModel(element_bytes, input_counted=False)).peak_bytes
+    peak = timeline(network_of(program), MemoryModel(input_counted=False)).peak_bytes
     (given,), (made,) = program.inputs, program.outputs
     boxes_: list[Box] = [tuple((0, size) for size in spec.shape) for spec in (given, made)]
     stage = Stage(

@@ -126,7 +126,7 @@ def test_more_tiles_than_pixels_are_as_many_as_there_are() -> None:
     module, x = Small(), torch.randn(1, 3, 8, 8)
     program = captured_model(model_of_module(module, x)).program
     network = network_of(program)
-    found = choose(network, Request(tiles=Tiling(9, 9)), 4)
+    found = choose(network, Request(tiles=Tiling(9, 9)))
     assert max(stretch.tiling.count for stretch in found.stretches) == 16
     torch.testing.assert_close(
         unrolled(network, found, program).exported.module()(x)[0], module(x), rtol=1e-5, atol=1e-5
@@ -213,7 +213,7 @@ def test_stages_and_the_unrolled_graph_equal_the_module(
     x = torch.randn(1, 3, height * 4, width * 4)
     program = captured_model(model_of_module(module, x)).program
     network = network_of(program)
-    found = choose(network, Request(tiles=Tiling(rows, columns)), 4)
+    found = choose(network, Request(tiles=Tiling(rows, columns)))
     expected = module(x)
     torch.testing.assert_close(
         unrolled(network, found, program).exported.module()(x)[0], expected, rtol=1e-5, atol=1e-5
