@@ -22,8 +22,8 @@ from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
 from edgekit.parity.compare import compare
 from edgekit.parity.half_audit import audit_half
-from edgekit.plan.choose import Request, choose
-from edgekit.plan.network import network_of
+from edgekit.plan.choose import Request, choose, in_units
+from edgekit.plan.network import Network, network_of
 from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
 from edgekit.plan.runner import PlanRunnable
@@ -39,6 +39,10 @@ from edgekit.report import Gate, Report
 from edgekit.target import Target
 
 Progress = Callable[[str], None]
+
+
+MOST_SEARCHES = 4
+"""For a budget that the written plan must keep."""
 
 
 def silent(_: str) -> None:
@@ -215,23 +219,47 @@ def plan_files(
     backend = backend_for(target.format)
     program = captured_model(model).program
     network = network_of(program)
-    found = choose(network, options.plan)
 
     def ready(part: Program) -> Prepared:
         made = made_ready(part, target, prepared.precision, prepared.method)
         _require_convertible(made, target)
         return made
 
-    if options.one_file:
-        whole = unrolled(network, found, program)
-        name = f"{model.name}{backend.suffix}"
-        return one_file_plan(whole, found, name), {name: ready(whole)}
-    built = planned(network, found, program, backend.suffix)
-    return built.plan, {
-        name: ready(part)
-        for stage in built.stages
-        for name, part in zip(stage.stage.models, stage.programs, strict=True)
-    }
+    plan, parts = _within_budget(network, program, options, f"{model.name}{backend.suffix}")
+    return plan, {name: ready(part) for name, part in parts.items()}
+
+
+def _within_budget(
+    network: Network, program: Program, options: ExportOptions, name: str
+) -> tuple[Plan, dict[str, Program]]:
+    """Search again with a smaller budget while what is written needs more than was asked for.
+
+    The search knows stretches; a model of several, or one file of all tiles, holds a little more.
+    """
+    assert options.plan is not None
+    request, budget = options.plan, options.plan.budget_bytes
+    for _ in range(MOST_SEARCHES):
+        found = choose(network, request)
+        if options.one_file:
+            whole = unrolled(network, found, program)
+            plan, parts = one_file_plan(whole, found, name), {name: whole}
+        else:
+            built = planned(network, found, program, Path(name).suffix)
+            plan = built.plan
+            parts = {
+                file: part
+                for stage in built.stages
+                for file, part in zip(stage.stage.models, stage.programs, strict=True)
+            }
+        if budget is None or plan.peak_bytes <= budget:
+            return plan, parts
+        request = Request(budget_bytes=int(0.98 * found.peak_bytes * budget / plan.peak_bytes))
+    form = "one file of all tiles" if options.one_file else "these stretches"
+    raise UsageError(
+        f"A plan within {in_units(budget or 0)} needs {in_units(plan.peak_bytes)} once written as {form}; "
+        "give a larger --memory-budget"
+        + (", or leave --one-file away." if options.one_file else ".")
+    )
 
 
 def example_inputs(program: Program) -> dict[str, Array]:

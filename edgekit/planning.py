@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgekit.errors import UsageError
 from edgekit.model import Model, model_of_module
 from edgekit.plan.barriers import Barrier, barriers
-from edgekit.plan.choose import in_units, parse_bytes, parse_grid, require_cuts
+from edgekit.plan.choose import in_units, parse_bytes, parse_grid, require_cuts, require_grid
 from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
@@ -168,8 +168,10 @@ def memory_plan(
     if sum(limit is not None for limit in (memory_budget, max_overhead, tiles)) > 1:
         raise UsageError("Give one of a memory budget, a maximum overhead and tiles.")
     budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
-    overhead = parse_share(max_overhead) if isinstance(max_overhead, str) else max_overhead
+    overhead = None if max_overhead is None else parse_share(str(max_overhead))
     grid = Tiling(*parse_grid(tiles)) if tiles is not None else None
+    if isinstance(module, Model) and (isinstance(example_inputs, Tensor) or example_inputs):
+        raise UsageError("A loaded Model has its own example inputs; leave example_inputs away.")
     model = module if isinstance(module, Model) else model_of_module(module, example_inputs)
     captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
     network = network_of(captured.program)
@@ -213,17 +215,6 @@ def parse_share(text: str) -> float:
     if rest or not 0 <= share < float("inf"):
         raise UsageError(f"'{text}' is no share of extra work, such as 10% or 0.1.")
     return share
-
-
-def require_grid(network: Network, grid: Tiling) -> None:
-    """Raises UsageError for a grid finer than any image of the network."""
-    images = [node.meta["val"].shape[-2:] for node in network.cuts() if node.meta["val"].ndim >= 4]
-    rows = max((int(height) for height, _ in images), default=1)
-    columns = max((int(width) for _, width in images), default=1)
-    if grid.rows > rows or grid.columns > columns:
-        raise UsageError(
-            f"A grid of {grid} is finer than the largest image of this network, {rows}x{columns}."
-        )
 
 
 def _trade(search: Stretches) -> Iterator[Found]:

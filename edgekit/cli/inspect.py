@@ -18,9 +18,13 @@ def inspect(
     """Operators, weights and doors of a model file."""
     from edgekit.backends.registry import BACKENDS
     from edgekit.bundle import MANIFEST, open_bundle
+    from edgekit.plan.plan import FILE as PLAN_FILE
 
     bundle = open_bundle(path) if (path / MANIFEST).is_file() else None
     file = bundle.model_file if bundle else path
+    if bundle and file.name == PLAN_FILE:
+        models = ", ".join(sorted(item.name for item in path.glob("stage*")))
+        raise UsageError(f"{path.name} runs several models by {file.name}; inspect one: {models}.")
     formats = {backend.suffix: backend for backend in BACKENDS.values()}
     if not file.exists():
         raise UsageError(f"{file} does not exist.")

@@ -132,6 +132,8 @@ def _text(found: MemoryPlan, elements: str, steps: bool) -> str:
         parts.append(
             "Less memory for more work (--memory-budget, --max-overhead):\n" + aligned(table)
         )
+    if any(stretch.tiling.stream for stretch in found.stretches):
+        parts.append("export writes tiles, not streams; --no-streams shows what it can do")
     if found.stretches:
         stretches = [("from", "to", "tiles", "peak", "million MACs", "extra")]
         for stretch in found.stretches:

@@ -42,10 +42,16 @@ def verify(
     """Judge a bundle's file on its golden input."""
     from edgekit.api import verify as verify_bundle
     from edgekit.bundle import open_bundle
+    from edgekit.plan.plan import FILE as PLAN_FILE
 
     opened = open_bundle(bundle)
     if (model or weights or target) and not (bisect or half_audit):
         raise UsageError("--model, --weights and --target belong to --bisect or --half-audit.")
+    if bisect and opened.model_file.name == PLAN_FILE:
+        raise UsageError(
+            "--bisect follows one model file operator by operator; export without a plan, or with "
+            "--one-file."
+        )
     with progress("verify") as show:
         report = verify_bundle(opened)
         divergence = audit = None

@@ -1,9 +1,10 @@
 """The live bytes of a run at their peak, by onnxruntime's own account.
 
-It counts activations, outputs and work buffers as they were asked for: neither inputs nor weights,
-nor what the arena holds without using it, nor the rest of a chunk that a tensor does not fill (12.6 MB
-asked for take a chunk of 16.8). Unlike resident memory it is exact and the same in every run, and
-release wheels report it since 1.28 (`mem_bytes_requested_in_use` of kernel events).
+It counts activations and outputs as they were asked for: neither inputs nor weights, nor work buffers
+that a kernel frees again before it ends (those of transposed convolutions are large), nor what the
+arena holds without using it, nor the rest of a chunk that a tensor does not fill (12.6 MB asked for
+take a chunk of 16.8). Unlike resident memory it is exact and the same in every run, and release
+wheels report it since 1.28 (`mem_bytes_requested_in_use` of kernel events).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +28,14 @@ _CHANGE = "mem_requested_in_use_delta"
 
 
 def arena_peak_bytes(
-    path: Path, inputs: Mapping[str, Array], options: SessionOptions | None = None
+    path: Path, inputs: Mapping[str, Array], *, reuse: bool = True
 ) -> int | NotMeasured:
-    """Run the file once with profiling. Of `options`, all but the memory settings is used.
+    """Run the file once with profiling, with or without the reuse of dead tensors' buffers.
 
     A pattern would count its one block as in use from its first to its last tensor.
     """
-    counted = MemorySettings(arena="own", pattern=False)
-    settings = session_settings(replace(options or SessionOptions(), memory=counted))
+    counted = MemorySettings(arena="own", pattern=False, reuse=reuse)
+    settings = session_settings(SessionOptions(memory=counted))
     settings.enable_profiling = True
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as folder:
         settings.profile_file_prefix = str(Path(folder) / "run")

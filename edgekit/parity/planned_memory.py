@@ -9,6 +9,7 @@ import numpy as np
 from edgekit.backends.onnx.session import NAMED
 from edgekit.backends.runnable import Array
 from edgekit.bundle import Bundle, open_bundle
+from edgekit.errors import UsageError
 from edgekit.parity.arena_peak import METHOD, arena_peak_bytes
 from edgekit.parity.memory_use import Case, NotMeasured, Prepared, measure
 from edgekit.plan.plan import Plan, read_plan
@@ -17,7 +18,7 @@ from edgekit.report import PlannedMemory
 
 TOLERANCE = 1.15
 """A peak above this many times the predicted one fails."""
-GRANULARITY_BYTES = 256 << 10
+GRANULARITY_BYTES = 64 << 10
 """Of small tensors that a runtime adds and rounds up; a plan is not blamed for them."""
 
 
@@ -39,7 +40,10 @@ def measured_memory(bundle: Bundle) -> PlannedMemory | None:
     live = live_bytes(bundle, plan)
     if isinstance(live, NotMeasured):
         return found(None, None, live.reason)
-    use = measure(Case(f"{__name__}:prepare", {"bundle": str(bundle.path.resolve())}))
+    try:
+        use = measure(Case(f"{__name__}:prepare", {"bundle": str(bundle.path.resolve())}))
+    except UsageError as error:  # the live bytes stand without it
+        return found(live, None, f"{METHOD}; no fresh process: {error}")
     process = None if isinstance(use, NotMeasured) else use.third_run_peak_bytes
     return found(live, process, METHOD)
 
@@ -59,7 +63,8 @@ def live_bytes(bundle: Bundle, plan: Plan) -> int | NotMeasured:
             window: Array = random.standard_normal([stop - start for start, stop in read]).astype(
                 source.dtype
             )
-            run = arena_peak_bytes(bundle.path / file, {stage.input: window})
+            reuse = NAMED[plan.session].reuse
+            run = arena_peak_bytes(bundle.path / file, {stage.input: window}, reuse=reuse)
             if isinstance(run, NotMeasured):
                 return run
             worst = max(worst, run + beside + (0 if whole else window.nbytes))

@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from torch.fx import Node
-
 from edgekit.errors import UsageError
-from edgekit.plan.maps import is_known
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import Network
 from edgekit.plan.path import Found, Tiling
@@ -66,6 +63,8 @@ def choose(network: Network, request: Request) -> Found:
     Raises UsageError for a network that cannot be cut and for a budget below what any plan needs.
     """
     require_cuts(network)
+    if request.tiles is not None:
+        require_grid(network, request.tiles)
     model = MemoryModel(input_counted=False)
     if request.tiles is not None:
         return Stretches(network, model, streams=False, only=request.tiles).least_memory()
@@ -89,6 +88,19 @@ def require_cuts(network: Network) -> None:
             f"Memory plans need a network of one input and one output; this one has "
             f"{len(network.inputs)} and {len(network.outputs)}."
         )
+    if len(network.cuts()) < 2:
+        raise UsageError("This network computes nothing between its input and its output.")
+
+
+def require_grid(network: Network, grid: Tiling) -> None:
+    """Raises UsageError for a grid finer than any image of the network."""
+    images = [node.meta["val"].shape[-2:] for node in network.cuts() if node.meta["val"].ndim >= 4]
+    rows = max((int(height) for height, _ in images), default=1)
+    columns = max((int(width) for _, width in images), default=1)
+    if grid.rows > rows or grid.columns > columns:
+        raise UsageError(
+            f"A grid of {grid} is finer than the largest image of this network, {rows}x{columns}."
+        )
 
 
 def described(network: Network, name: str) -> str:
@@ -97,11 +109,6 @@ def described(network: Network, name: str) -> str:
     kind = "the input" if node.op == "placeholder" else str(node.target).removeprefix("aten.")
     where = source_line(node)
     return f"{kind.split('.')[0]} '{name}'" + (f" ({where})" if where else "")
-
-
-def barriers(network: Network) -> list[Node]:
-    """Operators that no index map knows: they are computed whole wherever they stand."""
-    return [node for node in network.nodes if node.op != "placeholder" and not is_known(node)]
 
 
 def in_units(count: float) -> str:

@@ -21,7 +21,7 @@ from torch.fx import Node
 
 from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
-from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
+from edgekit.plan.maps.pointwise import Pointwise
 from edgekit.plan.network import Network
 from edgekit.program.source import source_line
 
@@ -35,6 +35,12 @@ VIEWS = {
     aten.squeeze.dims, aten.alias.default, aten.detach.default, aten.dropout.default,
     aten.clone.default, aten.contiguous.default, aten.lift_fresh_copy.default, getitem,
 }  # fmt: skip
+
+
+WRITTEN_OUT = {
+    getattr(aten, name).default for name in ("silu", "gelu", "hardswish", "mish", "log_sigmoid", "softsign")
+}  # fmt: skip
+"""Activations that files spell with several operators, which read the input more than once."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def _reused(
     inputs = [source for source in inputs if owner[step[source]] not in closed]
     if node.target in VIEWS:
         return owner[step[inputs[0]]] if inputs else None
-    elementwise = isinstance(map_of(node), Pointwise | ChannelParameters)
+    elementwise = isinstance(map_of(node), Pointwise) and node.target not in WRITTEN_OUT
     if not elementwise and not (model.depthwise_in_place and is_depthwise(node)):
         return None
     for source in inputs:
@@ -258,6 +264,16 @@ class Timeline:
     @property
     def macs(self) -> int:
         return sum(step.macs for step in self.steps)
+
+
+def run_peak_bytes(network: Network, source: Node, result: Node, model: MemoryModel) -> int:
+    """Peak of a stretch that runs at once, in a model of its own: its input is held to the end."""
+    nodes = network.nodes[network.position[source] : network.position[result] + 1]
+    sizes = [prod(shape(node)) * model.bytes_per_element(node) for node in nodes]
+    if _is_left_out(source, network, model):
+        sizes[0] = 0
+    live = storages(network, nodes, (source, result), model).live_bytes(np.array(sizes)[:, None])
+    return int(live.max())
 
 
 def timeline(network: Network, model: MemoryModel) -> Timeline:

@@ -80,7 +80,7 @@ class Found:
     @property
     def overhead(self) -> float:
         """Extra multiply-accumulates as a share of the whole network's."""
-        return self.macs / max(1, self.whole_macs) - 1
+        return self.macs / self.whole_macs - 1 if self.whole_macs else 0.0
 
     @property
     def worst(self) -> Stretch:

@@ -123,8 +123,15 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """Raises KeyError, TypeError or ValueError."""
+        session = data["session"]["name"]
+        if data["schema"] != 1 or session not in ("serving", "unrolled"):
+            raise ValueError(f"schema {data['schema']}, session '{session}'")
+        for stage in data["stages"]:
+            if not all(0 <= window["model"] < len(stage["models"]) for window in stage["windows"]):
+                raise ValueError("a window names a model that its stage lacks")
         return cls(
-            data["session"]["name"],
+            session,
             int(data["session"]["initial_chunk_size_bytes"]),
             {
                 name: Tensor(tuple(tensor["shape"]), str(tensor["dtype"]))

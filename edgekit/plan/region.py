@@ -21,10 +21,6 @@ def whole(shape: Sequence[int]) -> Region:
     return tuple((0, size) for size in shape)
 
 
-def same(one: Bound, other: Bound) -> bool:
-    return bool(np.array_equal(one, other))
-
-
 def is_full(span: Span, size: int) -> bool:
     """Whether the span covers its dimension, in every tile."""
     return bool(np.all(np.equal(span[0], 0)) and np.all(np.equal(span[1], size)))

@@ -53,11 +53,11 @@ class PlanRunnable:
 
     def _run_stage(self, stage: Stage, source: Array) -> Array:
         if stage.is_whole and not stage.averaged:
-            return self._window(stage, 0, source)
+            return self._window(stage, 0, part_of(source, stage.windows[0].read))
         tensor = self.plan.tensors[stage.result]
         result: Any = np.zeros(tensor.shape, dtype=tensor.dtype)
         for window in stage.windows:
-            part = self._window(stage, window.model, np.ascontiguousarray(source[at(window.read)]))
+            part = self._window(stage, window.model, part_of(source, window.read))
             if stage.averaged:
                 axes = tuple(range(2, part.ndim))
                 summed: Any = part
@@ -65,6 +65,7 @@ class PlanRunnable:
                 result += mean.reshape(tensor.shape).astype(tensor.dtype)
             else:
                 result[at(window.write)] = part
+            del part  # it would be alive beside the next window's
         finished: Array = result
         return finished
 
@@ -87,6 +88,13 @@ def open_runnable(bundle: Bundle) -> Runnable:
         return backend.load(bundle.model_file)
     names = [tuple(spec.name for spec in specs) for specs in (bundle.inputs, bundle.outputs)]
     return PlanRunnable(bundle.path, plan, backend, names[0], names[1])
+
+
+def part_of(tensor: Array, box: Box) -> Array:
+    """The box as an array of its own, or the tensor itself where the box is all of it."""
+    if all(span == (0, size) for span, size in zip(box, tensor.shape, strict=True)):
+        return tensor
+    return np.ascontiguousarray(tensor[at(box)])
 
 
 def at(box: Box) -> tuple[slice, ...]:

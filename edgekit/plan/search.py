@@ -54,6 +54,8 @@ RUN_MACS = 5e6
 class Stretches:
     """Every edge of one network under one memory model that no other one beats, computed once.
 
+    The network has been through `require_cuts`.
+
     `only` allows one grid of tiles; `patch_stage` one tiled stretch, from the network's input on, as
     MCUNetV2 has it.
     """
@@ -79,6 +81,9 @@ class Stretches:
         self._patch_stage = patch_stage
         self._is_symmetric = is_symmetric(network)
         self._until = np.concatenate([[0.0], np.cumsum(self._full * self._work)])
+        # Emptied for every result; they go with this object.
+        self._sizes = cache(self._measure)
+        self._memory = cache(self._account)
         self.whole_macs = int(self._until[-1])
         self.edges = list(self._all())
         self.whole_peak = max(edge.peak_bytes for edge in self.edges if edge.tiling == WHOLE)
@@ -101,7 +106,9 @@ class Stretches:
     def _tilings(self, over: Node) -> Iterator[Tiling]:
         height, width = shape(over)[-2:]
         if self._only is not None:
-            yield Tiling(min(self._only.rows, height), min(self._only.columns, width))
+            tiling = Tiling(min(self._only.rows, height), min(self._only.columns, width))
+            if tiling.count > 1:
+                yield tiling
             return
         for rows in SIDES[1:]:
             if rows <= min(height, width) and rows * rows <= MOST_TILES:
@@ -260,8 +267,7 @@ class Stretches:
             return self.model.input_counted
         return self.model.output_counted or node not in self.network.outputs
 
-    @cache  # noqa: B019  # cleared for every result; lives as long as one search
-    def _sizes(self, over: Node, dim: int, parts: int, stream: bool, again: int) -> TileSizes:
+    def _measure(self, over: Node, dim: int, parts: int, stream: bool, again: int) -> TileSizes:
         if again and not stream:
             return self._sizes(over, dim, parts, stream, 0)
         if dim == -1 and self._is_symmetric:
@@ -269,8 +275,7 @@ class Stretches:
         kept = kept_lines(self.network, again) if stream else frozenset()
         return tile_sizes(self.network, over, dim, parts, kept)
 
-    @cache  # noqa: B019
-    def _memory(
+    def _account(
         self, over: Node, sources: tuple[Node, ...], persisting: frozenset[Node]
     ) -> TileMemory:
         return TileMemory(self.network, over, sources, persisting, self.model)
@@ -352,6 +357,8 @@ def _averaged(node: Node) -> Node | None:
     """The input of a mean over the image, which can be summed up tile by tile."""
     source: Any = node.args[0] if node.args else None
     mapping = map_of(node)
+    if not isinstance(source, Node) or len(shape(source)) != 4:
+        return None
     if isinstance(mapping, PooledToOne):
         return source if set(shape(node)[2:]) == {1} else None
     if isinstance(mapping, Reduction) and str(node.target) == "aten.mean.dim":

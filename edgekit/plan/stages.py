@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 
 from edgekit.contract import TensorSpec
 from edgekit.plan.maps.index_map import shape
-from edgekit.plan.memory import MemoryModel, timeline
+from edgekit.plan.memory import MemoryModel, run_peak_bytes, timeline
 from edgekit.plan.network import Boxes, Network, boxes, network_of
 from edgekit.plan.path import WHOLE, Found, Stretch
 from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window
@@ -61,10 +61,17 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         tensors,
         tuple(built.stage for built in stages),
         found.whole_peak_bytes,
-        found.peak_bytes,
+        max([found.peak_bytes, *_runs_at_once(network, found)]),
         round(found.overhead, 6),
     )
     return Planned(plan, tuple(stages))
+
+
+def _runs_at_once(network: Network, found: Found) -> Iterator[int]:
+    model = MemoryModel(input_counted=False)
+    for stretch in found.runs:
+        if stretch.tiling == WHOLE:
+            yield run_peak_bytes(network, stretch.source, stretch.result, model)
 
 
 def one_file_plan(program: Program, found: Found, file: str) -> Plan:

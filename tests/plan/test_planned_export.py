@@ -20,6 +20,7 @@ from edgekit.backends.onnx.load import load
 from edgekit.backends.onnx.session import SERVING, SessionOptions
 from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
+from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import Request, choose, parse_bytes
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import network_of
@@ -121,16 +122,11 @@ def test_a_budget_is_kept_and_a_smaller_one_is_refused_with_the_floor(
     assert not (tmp_path / "c").exists()
 
 
-def test_more_tiles_than_pixels_are_as_many_as_there_are() -> None:
-    torch.manual_seed(0)
-    module, x = Small(), torch.randn(1, 3, 8, 8)
-    program = captured_model(model_of_module(module, x)).program
-    network = network_of(program)
-    found = choose(network, Request(tiles=Tiling(9, 9)))
-    assert max(stretch.tiling.count for stretch in found.stretches) == 16
-    torch.testing.assert_close(
-        unrolled(network, found, program).exported.module()(x)[0], module(x), rtol=1e-5, atol=1e-5
-    )
+def test_more_tiles_than_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="9x9 is finer than the largest image of this network, 8x8"
+    ):
+        edgekit.export(Small(), torch.randn(1, 3, 8, 8), output=tmp_path / "b", tiles="9x9")
 
 
 def test_networks_of_two_inputs_have_no_plan(tmp_path: Path) -> None:
@@ -263,3 +259,40 @@ def test_a_result_that_can_only_be_computed_whole_is_cropped_to_the_tile() -> No
     )
     (built,) = planned(network, found, program, ".onnx").stages
     assert {part.outputs[0].shape for part in built.programs} == {(1, 4, 8, 8)}
+
+
+@pytest.mark.slow
+def test_a_plan_that_promises_too_little_memory_fails_verification(tmp_path: Path) -> None:
+    class Expanded(nn.Module):
+        """An activation that files write with two operators, and a tail that runs at once."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Sequential(
+                nn.Conv2d(3, 48, 3, 1, 1), nn.SiLU(), nn.Conv2d(48, 8, 3, 2, 1), nn.ReLU(),
+                nn.Conv2d(8, 16, 3, 1, 1), nn.GroupNorm(2, 16), nn.Conv2d(16, 4, 3, 1, 1),
+            )  # fmt: skip
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.parts(x)
+            return y
+
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 256, 256)
+    for one_file in (False, True):
+        bundle = edgekit.export(
+            Expanded(), x, output=tmp_path / f"{one_file}", tiles="2x2", one_file=one_file
+        )
+        memory = edgekit.verify(bundle).memory
+        assert memory is not None
+        assert memory.live_bytes is not None
+        assert memory.passed, memory.sentence()
+        assert memory.live_bytes > 0.7 * memory.predicted_bytes
+    path = bundle.path / "plan.json"
+    data = json.loads(path.read_text())
+    data["peak_bytes"] //= 2
+    path.write_text(json.dumps(data))
+    memory = measured_memory(bundle)
+    assert memory is not None
+    assert not memory.passed
+    assert "FAIL" in memory.sentence()

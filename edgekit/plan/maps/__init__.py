@@ -21,8 +21,9 @@ WHOLE = Whole()
 
 def map_of(node: Node) -> IndexMap:
     """The operator's map; one that is not known needs and computes everything: a barrier."""
-    return MAPS.get(node.target, WHOLE)
+    mapping = MAPS.get(node.target, WHOLE)
+    return mapping if mapping.applies(node) else WHOLE
 
 
 def is_known(node: Node) -> bool:
-    return node.target in MAPS
+    return map_of(node) is not WHOLE

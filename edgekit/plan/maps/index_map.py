@@ -26,7 +26,11 @@ class Tape(Protocol):
 
 
 class IndexMap:
-    """Of one kind of operator. All three methods speak of boxes of one output tensor."""
+    """Of one kind of operator. Its methods speak of boxes of one output tensor."""
+
+    def applies(self, node: Node) -> bool:
+        """Whether this call is one that the map knows; others are computed whole."""
+        return True
 
     def computed(self, node: Node, region: Region) -> Region:
         """What is computed if `region` is asked for: itself, or more where it cannot be less."""
@@ -63,6 +67,18 @@ def shape(node: Node) -> tuple[int, ...]:
 
 def is_constant(node: Node) -> bool:
     return node.op == "get_attr"
+
+
+def is_batched(node: Node) -> bool:
+    """Whether an operator of 1, 2 or 3 image dimensions has a batch and channels before them."""
+    name = str(node.target).split(".")[1]
+    return any(name.endswith(f"{n}d") and len(shape(node)) == n + 2 for n in (1, 2, 3))
+
+
+def has_constant_parameters(node: Node) -> bool:
+    """Whether everything but the first argument is stored: weights may be computed as well."""
+    rest = [*node.args[1:], *node.kwargs.values()]
+    return all(is_constant(value) for value in rest if isinstance(value, Node))
 
 
 def activations(node: Node) -> Iterator[Node]:

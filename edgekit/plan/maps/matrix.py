@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgekit.plan.maps.index_map import IndexMap, Tape, is_constant, shape, with_full
+from edgekit.plan.maps.index_map import (
+    IndexMap,
+    Tape,
+    has_constant_parameters,
+    is_constant,
+    shape,
+    with_full,
+)
 from edgekit.plan.region import Region, hull, whole
 
 aten = torch.ops.aten
@@ -15,6 +22,9 @@ aten = torch.ops.aten
 
 class Linear(IndexMap):
     """x @ weight.T + bias over the last dimension."""
+
+    def applies(self, node: Node) -> bool:
+        return has_constant_parameters(node)
 
     def computed(self, node: Node, region: Region) -> Region:
         return with_full(region, node, {len(region) - 1})
@@ -36,14 +46,17 @@ class Linear(IndexMap):
 class Product(IndexMap):
     """matmul, bmm: rows of the left side, all of the right side's matrix."""
 
+    def applies(self, node: Node) -> bool:
+        left: Any = node.args[0]
+        right: Any = node.args[1]
+        return len(shape(left)) == len(shape(node)) >= len(shape(right)) >= 2
+
     def computed(self, node: Node, region: Region) -> Region:
         return with_full(region, node, {len(region) - 1})
 
     def boxes(self, node: Node, region: Region) -> list[tuple[Node, Region]]:
         left: Any = node.args[0]
         right: Any = node.args[1]
-        if len(shape(left)) != len(region) or len(shape(right)) > len(region):
-            return [(left, whole(shape(left))), (right, whole(shape(right)))]
         found = []
         for source, rows in ((left, region[-2]), (right, None)):
             sizes = shape(source)
@@ -68,7 +81,11 @@ class Product(IndexMap):
 
 
 class Attention(IndexMap):
-    """softmax(q kᵀ) v: batch and heads stand apart, and rows of q; keys and values are needed whole."""
+    """softmax(q kᵀ) v: batch and heads stand apart; queries, keys and values are needed whole."""
+
+    def applies(self, node: Node) -> bool:
+        heads = {shape(source)[:-2] for source in node.args[:3] if isinstance(source, Node)}
+        return len(heads) == 1  # not grouped queries
 
     def computed(self, node: Node, region: Region) -> Region:
         return with_full(region, node, {len(region) - 2, len(region) - 1})

@@ -15,6 +15,9 @@ aten = torch.ops.aten
 
 
 class Padding(IndexMap):
+    def applies(self, node: Node) -> bool:
+        return self.mode(node) in ("constant", "reflect", "replicate")  # not circular
+
     def amounts(self, node: Node) -> dict[int, tuple[int, int]]:
         """Elements before and after, per padded dimension; negative ones crop."""
         flat: Any = node.args[1]

@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgekit.plan.maps.index_map import IndexMap, Tape, is_constant, shape, with_full
+from edgekit.plan.maps.index_map import (
+    IndexMap,
+    Tape,
+    has_constant_parameters,
+    is_batched,
+    is_constant,
+    shape,
+    with_full,
+)
 from edgekit.plan.region import Region, Span, whole
 
 aten = torch.ops.aten
@@ -49,6 +57,9 @@ def broadcast(region: Region, source: Node) -> Region:
 class ChannelParameters(Pointwise):
     """First argument pointwise, the others per channel (dimension 1): BatchNorm, PReLU."""
 
+    def applies(self, node: Node) -> bool:
+        return has_constant_parameters(node)
+
     def computed(self, node: Node, region: Region) -> Region:
         return with_full(region, node, {1})
 
@@ -66,22 +77,28 @@ class ChannelParameters(Pointwise):
         return tape.call(node.target, tape.operand(source, region), *parameters, **node.kwargs)
 
 
-class FirstOfSeveral(IndexMap):
-    """operator.getitem(value, 0)."""
+class NormalisedValue(IndexMap):
+    """operator.getitem(batch norm, 0): the value among what the operator returns."""
+
+    def applies(self, node: Node) -> bool:
+        source: Any = node.args[0]
+        is_norm = source.target is aten._native_batch_norm_legit_no_training.default
+        return bool(is_norm and node.args[1] == 0)
 
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
-        source = node.args[0]
-        assert isinstance(source, Node)
+        source: Any = node.args[0]
         return {source: region}
 
     def emit(self, node: Node, region: Region, tape: Tape) -> Any:
-        source = node.args[0]
-        assert isinstance(source, Node)
+        source: Any = node.args[0]
         return tape.operand(source, region)
 
 
 class Mixing(IndexMap):
     """Some dimensions are mixed wholly, by a softmax or a norm; the others stand apart."""
+
+    def applies(self, node: Node) -> bool:
+        return has_constant_parameters(node)
 
     def mixed(self, node: Node) -> set[int]:
         rank = len(shape(node))
@@ -120,7 +137,8 @@ class Reduction(IndexMap):
     def reduced(self, node: Node) -> set[int]:
         source: Any = node.args[0]
         rank = len(shape(source))
-        dims: Any = node.args[1] if len(node.args) > 1 else None
+        at = 2 if node.target is aten.linalg_vector_norm.default else 1  # its order comes first
+        dims: Any = node.args[at] if len(node.args) > at else None
         if dims is None or dims == []:
             return set(range(rank))
         return {dim % rank for dim in (dims if isinstance(dims, list | tuple) else [dims])}
@@ -147,6 +165,9 @@ class Reduction(IndexMap):
 
 class PooledToOne(IndexMap):
     """adaptive_avg_pool to 1x1: a mean over everything but batch and channels."""
+
+    def applies(self, node: Node) -> bool:
+        return is_batched(node)
 
     def computed(self, node: Node, region: Region) -> Region:
         return region if set(shape(node)[2:]) == {1} else whole(shape(node))
@@ -186,7 +207,7 @@ POINTWISE: dict[object, IndexMap] = {
     aten.prelu.default: ChannelParameters(),
     aten._native_batch_norm_legit_no_training.default: ChannelParameters(),
     aten.batch_norm.default: ChannelParameters(),
-    getitem: FirstOfSeveral(),
+    getitem: NormalisedValue(),
     **dict.fromkeys(
         (aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten.layer_norm.default,
          aten.rms_norm.default, aten.group_norm.default, aten.instance_norm.default),

@@ -3,7 +3,7 @@
 A reshape is cut into the smallest groups of dimensions with equal products. In a group
 
     (n, m) -> (n·m)     [a, b)  from  [floor(a/m), ceil(b/m)) of n and all of m
-    (n·m) -> (n, m)     rows [a, b), columns [c, d)  from  [a·m, b·m), or [a·m + c, a·m + d) of one row
+    (n·m) -> (n, m)     rows [a, b)  from  [a·m, b·m)
 
 so that pixel shuffles, window partitions and frames folded into the batch, however they are spelt,
 can be tiled. A group that mixes more is needed whole.

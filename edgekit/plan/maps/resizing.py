@@ -40,7 +40,15 @@ class Resizing(IndexMap):
         is_aligned = node.target not in NEAREST and bool(node.args[2])
         if is_aligned or any(out % size for out, size in pairs):
             return None
-        return [out // size for out, size in pairs]
+        factors = [out // size for out, size in pairs]
+        given = [
+            scale
+            for value in node.args[2:]
+            for scale in (value if isinstance(value, list | tuple) else [value])
+            if isinstance(scale, float)
+        ]
+        # 2.05 of 12 pixels are 24 as well, and other samples.
+        return None if given and given != [float(r) for r in factors] else factors
 
     def computed(self, node: Node, region: Region) -> Region:
         return region if self.factors(node) else whole(shape(node))

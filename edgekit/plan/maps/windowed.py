@@ -20,7 +20,14 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgekit.plan.maps.index_map import IndexMap, Tape, shape, with_full
+from edgekit.plan.maps.index_map import (
+    IndexMap,
+    Tape,
+    has_constant_parameters,
+    is_batched,
+    shape,
+    with_full,
+)
 from edgekit.plan.region import Region, Span, ceil_div, chosen, clip, lower, whole
 
 aten = torch.ops.aten
@@ -58,6 +65,9 @@ def _argument(node: Node, index: int, default: Any = None) -> Any:
 
 class Convolution(IndexMap):
     """conv1d, conv2d, conv3d with a constant weight."""
+
+    def applies(self, node: Node) -> bool:
+        return is_batched(node) and has_constant_parameters(node)
 
     def windows(self, node: Node) -> list[Window]:
         weight: Any = node.args[1]
@@ -123,6 +133,9 @@ def _padded(tape: Tape, x: Any, pads: list[tuple[int, int]], value: float) -> An
 class TransposedConvolution(IndexMap):
     """conv_transpose1d, 2d, 3d with a constant weight."""
 
+    def applies(self, node: Node) -> bool:
+        return is_batched(node) and has_constant_parameters(node)
+
     def windows(self, node: Node) -> list[tuple[Window, int]]:
         """Geometry along each dimension, with output_padding."""
         weight: Any = node.args[1]
@@ -185,9 +198,12 @@ class Pooling(IndexMap):
     """max_pool and avg_pool, with ceil_mode and count_include_pad.
 
     At a true border the operator pads by itself, as in the whole image (its divisor counts what it
-    counts there), on a part of the input that starts at a multiple of the stride; what its padding
+    counts there); a part that reaches the end starts at a multiple of the stride, and what its padding
     spoils or adds at the other end is cropped.
     """
+
+    def applies(self, node: Node) -> bool:
+        return is_batched(node)
 
     def windows(self, node: Node) -> list[Window]:
         count = len(shape(node)) - 2
