@@ -38,7 +38,7 @@ VIEWS = {
 
 
 WRITTEN_OUT = {
-    getattr(aten, name).default for name in ("silu", "gelu", "hardswish", "mish", "log_sigmoid", "softsign")
+    getattr(aten, name).default for name in ("silu", "gelu", "hardswish", "mish", "log_sigmoid")
 }  # fmt: skip
 """Activations that files spell with several operators, which read the input more than once."""
 
