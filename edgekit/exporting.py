@@ -168,6 +168,7 @@ def export_model(
     inputs = {
         spec.name: inputs[spec.name].astype(spec.dtype) for spec in doors(backend, program)[0]
     }
+    main = next(iter(files)) if len(files) == 1 else PLAN_FILE
     with new_folder(folder, force=options.force) as partial:
         simplified = []
         for number, (name, ready) in enumerate(files.items(), start=1):
@@ -192,11 +193,10 @@ def export_model(
             progress("verify")
             names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
             file = _loaded(partial, backend, next(iter(files)), plan, names)
-            report = _proof(file, inputs, expected, prepared, gate)
+            report = _proof(file, inputs, expected, prepared, gate, main)
         fields = _manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
-        main = next(iter(files)) if len(files) == 1 else PLAN_FILE
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
 
@@ -315,6 +315,7 @@ def _proof(
     expected: dict[str, Array],
     prepared: Prepared,
     gate: Gate,
+    written: str,
 ) -> Report:
     for name, value in expected.items():
         if bad := int(np.count_nonzero(~np.isfinite(value))):
@@ -332,7 +333,7 @@ def _proof(
     if not report.passed:
         reasons = " ".join(output.reason for output in report.outputs if output.reason)
         raise ParityError(
-            f"The written file does not compute what the model computes: {reasons} Export with "
+            f"{written} does not compute what the model computes: {reasons} Export with "
             "--no-verify and run `edgekit verify --bisect` to see where they part."
         )
     if prepared.precision == "fp16" and not file.rounds_to_half:

@@ -53,7 +53,7 @@ def plan(
     ] = None,
     json: Json = False,
 ) -> None:
-    """How much memory a model's activations need, and how little they could."""
+    """Where activations take memory, and how to need less."""
     if picture is not None and picture.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"The picture '{picture}' is neither a .png nor an .svg file.")
     if picture is not None and not picture.absolute().parent.is_dir():
