@@ -22,7 +22,7 @@ from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
 from edgekit.parity.compare import compare
 from edgekit.parity.half_audit import audit_half
-from edgekit.plan.choose import Request, choose, in_units
+from edgekit.plan.choose import Request, choose, in_units, search_for
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
@@ -237,9 +237,10 @@ def _within_budget(
     The search knows stretches; a model of several, or one file of all tiles, holds a little more.
     """
     assert options.plan is not None
-    request, budget = options.plan, options.plan.budget_bytes
+    search, budget = search_for(network, options.plan), options.plan.budget_bytes
+    asked = budget
     for _ in range(MOST_SEARCHES):
-        found = choose(network, request)
+        found = choose(search, asked)
         if options.one_file:
             whole = unrolled(network, found, program)
             plan, parts = one_file_plan(whole, found, name), {name: whole}
@@ -253,7 +254,7 @@ def _within_budget(
             }
         if budget is None or plan.peak_bytes <= budget:
             return plan, parts
-        request = Request(budget_bytes=int(0.98 * found.peak_bytes * budget / plan.peak_bytes))
+        asked = int(0.98 * found.peak_bytes * budget / plan.peak_bytes)
     form = "one file of all tiles" if options.one_file else "these stretches"
     raise UsageError(
         f"A plan within {in_units(budget or 0)} needs {in_units(plan.peak_bytes)} once written as {form}; "

@@ -54,29 +54,32 @@ def parse_grid(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def choose(network: Network, request: Request) -> Found:
-    """The plan with the least extra work under a budget, or the best use of a given grid.
+def search_for(network: Network, request: Request) -> Stretches:
+    """What plans there are for a request. Elements are counted as float32 whatever the file's
+    precision: its doors are float32, and CPU runtimes compute half-precision files in single.
 
-    Elements are counted as float32 whatever the file's precision: its doors are float32, and CPU
-    runtimes compute half-precision files in single precision.
-
-    Raises UsageError for a network that cannot be cut and for a budget below what any plan needs.
+    Raises UsageError for a network that cannot be cut and a grid finer than its images.
     """
     require_cuts(network)
     if request.tiles is not None:
         require_grid(network, request.tiles)
-    model = MemoryModel(input_counted=False)
-    if request.tiles is not None:
-        return Stretches(network, model, streams=False, only=request.tiles).least_memory()
-    assert request.budget_bytes is not None
-    stretches = Stretches(network, model, streams=False)
-    found = stretches.least_work(request.budget_bytes)
+    return Stretches(network, MemoryModel(input_counted=False), streams=False, only=request.tiles)
+
+
+def choose(search: Stretches, budget_bytes: int | None) -> Found:
+    """The plan with the least extra work under a budget; without one, with the least memory.
+
+    Raises UsageError for a budget below what any plan needs.
+    """
+    if budget_bytes is None:
+        return search.least_memory()
+    found = search.least_work(budget_bytes)
     if found is None:
-        least = stretches.least_memory()
+        worst = search.least_memory().worst
         raise UsageError(
-            f"No plan fits into {in_units(request.budget_bytes)}: the least is "
-            f"{in_units(least.peak_bytes)}, set by {described(network, least.worst.worst)} between "
-            f"'{least.worst.source.name}' and '{least.worst.result.name}'."
+            f"No plan fits into {in_units(budget_bytes)}: the least is "
+            f"{in_units(worst.peak_bytes)}, set by {described(search.network, worst.worst)} between "
+            f"'{worst.source.name}' and '{worst.result.name}'."
         )
     return found
 

@@ -21,7 +21,7 @@ from edgekit.backends.onnx.session import SERVING, SessionOptions
 from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
 from edgekit.parity.planned_memory import measured_memory
-from edgekit.plan.choose import Request, choose, parse_bytes
+from edgekit.plan.choose import Request, choose, parse_bytes, search_for
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import network_of
 from edgekit.plan.path import Found, Stretch, Tiling
@@ -209,7 +209,7 @@ def test_stages_and_the_unrolled_graph_equal_the_module(
     x = torch.randn(1, 3, height * 4, width * 4)
     program = captured_model(model_of_module(module, x)).program
     network = network_of(program)
-    found = choose(network, Request(tiles=Tiling(rows, columns)))
+    found = choose(search_for(network, Request(tiles=Tiling(rows, columns))), None)
     expected = module(x)
     torch.testing.assert_close(
         unrolled(network, found, program).exported.module()(x)[0], expected, rtol=1e-5, atol=1e-5
