@@ -12,13 +12,19 @@ from torch import Tensor, nn
 from edgekit.errors import UsageError
 from edgekit.model import Model, model_of_module
 from edgekit.plan.barriers import Barrier, barriers
-from edgekit.plan.choose import in_units, parse_bytes, parse_grid, require_cuts, require_grid
+from edgekit.plan.choose import (
+    choose,
+    described,
+    parse_bytes,
+    parse_grid,
+    require_cuts,
+    require_grid,
+)
 from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
 from edgekit.plan.search import Stretches
 from edgekit.program.capture import capture
-from edgekit.program.source import module_path, op_name, source_line
 
 ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 OVERHEADS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, float("inf"))
@@ -188,14 +194,9 @@ def memory_plan(
         require_grid(network, grid)
     search = Stretches(network, memory, streams=streams, only=grid)
     least = search.least_memory()
-    floor = Floor(least.peak_bytes, _located(network, least.worst.worst))
+    floor = Floor(least.peak_bytes, described(network, least.worst.worst))
     if budget is not None:
-        found = search.least_work(budget)
-        if found is None:
-            raise UsageError(
-                f"No plan fits into {in_units(budget)}: the floor is {in_units(floor.bytes)}, set by "
-                f"{floor.operator}, between '{least.worst.source.name}' and '{least.worst.result.name}'."
-            )
+        found = choose(search, budget)
     elif grid is not None:
         found = least
     else:
@@ -233,12 +234,3 @@ def _step_bytes(search: Stretches, found: Found) -> tuple[int, ...]:
         first, last = position[stretch.source], position[stretch.result]
         live[first : last + 1] = np.maximum(live[first : last + 1], search.step_bytes(stretch))
     return tuple(round(count) for count in live)
-
-
-def _located(network: Network, name: str) -> str:
-    """An operator by kind, name, module path and source line."""
-    node = next(node for node in network.nodes if node.name == name)
-    if node.op == "placeholder":
-        return f"the input '{name}'"
-    where = [part for part in (module_path(node), source_line(node)) if part]
-    return f"{op_name(node)} '{name}'" + (f" ({', '.join(where)})" if where else "")

@@ -10,7 +10,7 @@ from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import Network
 from edgekit.plan.path import Found, Tiling
 from edgekit.plan.search import Stretches
-from edgekit.program.source import source_line
+from edgekit.program.source import module_path, op_name, source_line
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def choose(search: Stretches, budget_bytes: int | None) -> Found:
     if found is None:
         worst = search.least_memory().worst
         raise UsageError(
-            f"No plan fits into {in_units(budget_bytes)}: the least is "
-            f"{in_units(worst.peak_bytes)}, set by {described(search.network, worst.worst)} between "
+            f"No plan fits into {in_units(budget_bytes)}: the floor is "
+            f"{in_units(worst.peak_bytes)}, set by {described(search.network, worst.worst)}, between "
             f"'{worst.source.name}' and '{worst.result.name}'."
         )
     return found
@@ -107,11 +107,12 @@ def require_grid(network: Network, grid: Tiling) -> None:
 
 
 def described(network: Network, name: str) -> str:
-    """An operator by name, with its source line."""
+    """An operator by kind, name, module path and source line."""
     node = next(node for node in network.nodes if node.name == name)
-    kind = "the input" if node.op == "placeholder" else str(node.target).removeprefix("aten.")
-    where = source_line(node)
-    return f"{kind.split('.')[0]} '{name}'" + (f" ({where})" if where else "")
+    if node.op == "placeholder":
+        return f"the input '{name}'"
+    where = [part for part in (module_path(node), source_line(node)) if part]
+    return f"{op_name(node)} '{name}'" + (f" ({', '.join(where)})" if where else "")
 
 
 def in_units(count: float) -> str:

@@ -23,7 +23,7 @@ from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import Pointwise
 from edgekit.plan.network import Network
-from edgekit.program.source import source_line
+from edgekit.program.source import op_name, source_line
 
 aten = torch.ops.aten
 Counts = npt.NDArray[np.int64]
@@ -302,7 +302,7 @@ def timeline(network: Network, model: MemoryModel) -> Timeline:
                 largest[number] = entry
     steps = tuple(
         Step(
-            node.name, _operator(node), source_line(node) or "", shape(node), int(bytes_),
+            node.name, "input" if node.op == "placeholder" else op_name(node), source_line(node) or "", shape(node), int(bytes_),
             prod(shape(node)) * macs_per_element(node),
         )
         for node, bytes_ in zip(nodes, live, strict=True)
@@ -314,9 +314,3 @@ def _is_left_out(node: Node, network: Network, model: MemoryModel) -> bool:
     return (node in network.inputs and not model.input_counted) or (
         node in network.outputs and not model.output_counted
     )
-
-
-def _operator(node: Node) -> str:
-    if node.op == "placeholder":
-        return "input"
-    return str(node.target).removeprefix("aten.").split(".")[0]

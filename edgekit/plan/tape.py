@@ -25,6 +25,8 @@ class BoxTape(ABC):
 
     def __init__(self, constant: Callable[[Node], Any]) -> None:
         self.held: dict[Node, tuple[Any, Region]] = {}
+        self.origin: Node | None = None
+        """The node that is being emitted."""
         self._constant = constant
 
     def hold(self, node: Node, value: Any, region: Region) -> None:
@@ -51,6 +53,7 @@ class BoxTape(ABC):
     def run(self, boxes: Boxes) -> None:
         """Emit every node of `boxes`, whose sources are held already."""
         for node in boxes.order:
+            self.origin = node
             region = boxes.computed[node]
             self.hold(node, map_of(node).emit(node, region, self), region)
 
@@ -75,7 +78,6 @@ class GraphTape(BoxTape):
         super().__init__(self._copied)
         self.edit = edit
         self.graph = Graph()
-        self.origin: Node | None = None
         self._copies: dict[Node, Node] = {}
 
     def _copied(self, node: Node) -> Node:
@@ -100,12 +102,6 @@ class GraphTape(BoxTape):
 
     def sizes(self, value: Any) -> tuple[int, ...]:
         return tuple(int(size) for size in value.meta["val"].shape)
-
-    def run(self, boxes: Boxes) -> None:
-        for node in boxes.order:
-            self.origin = node
-            region = boxes.computed[node]
-            self.hold(node, map_of(node).emit(node, region, self), region)
 
     def finish(self, *results: Any) -> GraphModule:
         self.graph.output(results)

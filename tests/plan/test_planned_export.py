@@ -116,7 +116,7 @@ def test_a_budget_is_kept_and_a_smaller_one_is_refused_with_the_floor(
     assert plan is not None
     assert 48 * 1024 < plan.peak_bytes <= 64 * 1024 < plan.whole_peak_bytes
     with pytest.raises(
-        UsageError, match=r"No plan fits into 1\.0 KiB: the least is [\d.]+ KiB, set by"
+        UsageError, match=r"No plan fits into 1\.0 KiB: the floor is [\d.]+ KiB, set by"
     ):
         edgekit.export(module, picture, output=tmp_path / "c", memory_budget=1024)
     assert not (tmp_path / "c").exists()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from torch import Tensor
 from torch.fx import Node
 
-from edgekit.plan.region import Region, whole
+from edgekit.plan.region import Region, hull, whole
 
 
 class Tape(Protocol):
@@ -101,3 +101,20 @@ def with_full(region: Region, node: Node, dims: set[int]) -> Region:
     """`region` with the whole extent of some dimensions."""
     sizes = shape(node)
     return tuple((0, sizes[dim]) if dim in dims else span for dim, span in enumerate(region))
+
+
+def with_parameters(node: Node, region: Region, tape: Tape) -> Any:
+    """The operator on `region` of its first argument, with its stored parameters whole."""
+    source, *rest = node.args
+    assert isinstance(source, Node)
+    options = filled(node.kwargs, tape)
+    return tape.call(node.target, tape.operand(source, region), *filled(rest, tape), **options)
+
+
+def hulls(boxes: Iterable[tuple[Node, Region]]) -> dict[Node, Region]:
+    """One box for each computed tensor, around all that is read of it."""
+    found: dict[Node, Region] = {}
+    for source, box in boxes:
+        if not is_constant(source):
+            found[source] = hull([found[source], box]) if source in found else box
+    return found

@@ -11,11 +11,12 @@ from edgekit.plan.maps.index_map import (
     IndexMap,
     Tape,
     has_constant_parameters,
-    is_constant,
+    hulls,
     shape,
     with_full,
+    with_parameters,
 )
-from edgekit.plan.region import Region, hull, whole
+from edgekit.plan.region import Region, whole
 
 aten = torch.ops.aten
 
@@ -34,13 +35,8 @@ class Linear(IndexMap):
         return {source: (*region[:-1], (0, shape(source)[-1]))}
 
     def emit(self, node: Node, region: Region, tape: Tape) -> Any:
-        source: Any = node.args[0]
-        ((_, needed),) = self.needs(node, region).items()
-        parameters = [
-            tape.operand(value, whole(shape(value))) if isinstance(value, Node) else value
-            for value in node.args[1:]
-        ]
-        return tape.call(node.target, tape.operand(source, needed), *parameters)
+        (needed,) = self.needs(node, region).values()
+        return with_parameters(node, needed, tape)
 
 
 class Product(IndexMap):
@@ -68,11 +64,7 @@ class Product(IndexMap):
         return found
 
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
-        found: dict[Node, Region] = {}
-        for source, box in self.boxes(node, region):
-            if not is_constant(source):
-                found[source] = hull([found[source], box]) if source in found else box
-        return found
+        return hulls(self.boxes(node, region))
 
     def emit(self, node: Node, region: Region, tape: Tape) -> Any:
         return tape.call(
@@ -104,11 +96,7 @@ class Attention(IndexMap):
         return found
 
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
-        found: dict[Node, Region] = {}
-        for source, box in self.boxes(node, region):
-            if not is_constant(source):
-                found[source] = hull([found[source], box]) if source in found else box
-        return found
+        return hulls(self.boxes(node, region))
 
     def emit(self, node: Node, region: Region, tape: Tape) -> Any:
         boxes = iter(self.boxes(node, region))

@@ -20,6 +20,7 @@ from edgekit.plan.maps.index_map import (
     is_constant,
     shape,
     with_full,
+    with_parameters,
 )
 from edgekit.plan.region import Region, Span, whole
 
@@ -68,13 +69,7 @@ class ChannelParameters(Pointwise):
         return {source: region} if isinstance(source, Node) else {}
 
     def emit(self, node: Node, region: Region, tape: Tape) -> Any:
-        source, *rest = node.args
-        assert isinstance(source, Node)
-        parameters = [
-            tape.operand(value, whole(shape(value))) if isinstance(value, Node) else value
-            for value in rest
-        ]
-        return tape.call(node.target, tape.operand(source, region), *parameters, **node.kwargs)
+        return with_parameters(node, region, tape)
 
 
 class NormalisedValue(IndexMap):
@@ -122,13 +117,7 @@ class Mixing(IndexMap):
         return {source: region}
 
     def emit(self, node: Node, region: Region, tape: Tape) -> Any:
-        source, *rest = node.args
-        assert isinstance(source, Node)
-        parameters = [
-            tape.operand(value, whole(shape(value))) if isinstance(value, Node) else value
-            for value in rest
-        ]
-        return tape.call(node.target, tape.operand(source, region), *parameters, **node.kwargs)
+        return with_parameters(node, region, tape)
 
 
 class Reduction(IndexMap):
