@@ -89,4 +89,5 @@ def _first_needed(
     first, last = (np.broadcast_to(np.asarray(bound), (size,)) for bound in read[axis.dim])
     if first[-1] == first[0] and last[-1] == last[0]:
         return None
-    return axis.needed[np.maximum.accumulate(last) - 1]
+    needed: Counts = axis.needed[np.maximum.accumulate(last) - 1]
+    return needed
