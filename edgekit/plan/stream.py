@@ -20,8 +20,8 @@ from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import Boxes, Network, boxes
 from edgekit.plan.path import Stretch
+from edgekit.plan.patterns import kept_lines
 from edgekit.plan.region import Region, Span, elements, tile, whole
-from edgekit.plan.search import kept_lines
 from edgekit.plan.tape import TorchTape
 from edgekit.plan.tile_sizes import is_kept, lines_needed, split
 
