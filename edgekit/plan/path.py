@@ -71,6 +71,16 @@ def tile_spans(over: Node, tiling: Tiling, axis: FrameAxis | None) -> dict[int, 
     return found
 
 
+def streamed_dim(over: Node, tiling: Tiling, axis: FrameAxis | None) -> int | None:
+    """The dimension along which tiles follow each other as a stream, if they do."""
+    rank = len(shape(over))
+    if tiling.stream == "frames":
+        return axis.dim if axis is not None and tiling.frames > 1 else None
+    dims = {"rows": (rank - 2, tiling.rows), "columns": (rank - 1, tiling.columns)}
+    dim, parts = dims.get(tiling.stream, (0, 1))
+    return dim if parts > 1 else None
+
+
 @dataclass(frozen=True)
 class Stretch:
     """Operators between two cuts, and how they run."""

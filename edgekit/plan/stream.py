@@ -22,7 +22,7 @@ from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
 from edgekit.plan.memory import VIEWS, MemoryModel
-from edgekit.plan.network import Boxes, Network, boxes
+from edgekit.plan.network import Network, boxes
 from edgekit.plan.path import Stretch, tile_spans
 from edgekit.plan.patterns import kept_lines
 from edgekit.plan.region import Region, Span, elements, tile, whole
