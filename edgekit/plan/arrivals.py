@@ -31,6 +31,8 @@ MOST_PROGRAMS = 12
 """Of a stream whose steps are runs of models."""
 Key = tuple[int, int, bool, int]
 """Dimension, number of parts, whether it streams, expansions that are computed again."""
+_Kept = frozenset[int] | None
+"""Rows of nodes of which a stream keeps lines; None for tiles."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Arrivals:
         self.nodes = network.nodes[: self.count]
         self.bytes = np.array([model.bytes_per_element(node) for node in self.nodes], np.float64)
         self._sizes: dict[Key, TileSizes] = {}
-        self._memory: dict[tuple[frozenset[int], tuple[Node, ...]], TileMemory] = {}
+        self._memory: dict[tuple[_Kept, tuple[Node, ...]], TileMemory] = {}
 
     @cached_property
     def _rank(self) -> int:
@@ -120,7 +122,7 @@ class Arrivals:
         positions = np.array([self.network.position[source] for source in sources])
         counted = self._pieces_counted(sources)
         runs, macs, cost = np.empty((3, len(tilings), len(sources)))
-        groups: dict[frozenset[int], list[int]] = {}
+        groups: dict[_Kept, list[int]] = {}
         for row, tiling in enumerate(tilings):
             groups.setdefault(self._persisting(tiling), []).append(row)
         for persisting, rows in groups.items():
@@ -152,18 +154,17 @@ class Arrivals:
         live: Floats = memory.steps(sizes, own).max(axis=1)
         return live
 
-    def _memory_of(self, persisting: frozenset[int], sources: Sequence[Node]) -> TileMemory:
-        key = (persisting, tuple(sources))
+    def _memory_of(self, kept: _Kept, sources: Sequence[Node]) -> TileMemory:
+        key = (kept, tuple(sources))
         if key not in self._memory:
-            nodes = frozenset(self.nodes[row] for row in persisting)
-            self._memory[key] = TileMemory(self.network, self.over, sources, nodes, self.model)
+            persisting = frozenset(self.nodes[row] for row in kept or ())
+            self._memory[key] = TileMemory(
+                self.network, self.over, sources, persisting, self.model, streams=kept is not None
+            )
         return self._memory[key]
 
-    def _persisting(self, tiling: Tiling) -> frozenset[int]:
-        """Rows of nodes of which a stream keeps lines."""
-        if not tiling.stream:
-            return frozenset()
-        return self._sizes[self._keys(tiling)[0]].persisting
+    def _persisting(self, tiling: Tiling) -> _Kept:
+        return self._sizes[self._keys(tiling)[0]].persisting if tiling.stream else None
 
     def _both(self, one: Floats, other: Floats) -> Floats:
         """Of tensors cut along two dimensions, from elements cut along either; tiles of both."""

@@ -10,6 +10,7 @@ from torch.fx import Node
 from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise, PooledToOne, Reduction
+from edgekit.plan.maps.reshaping import Permutation
 from edgekit.plan.memory import VIEWS, WRITTEN_OUT
 from edgekit.plan.network import Network
 
@@ -76,7 +77,9 @@ def search_cuts(network: Network) -> list[Node]:
 
 
 def _is_free(network: Network, cut: Node, following: Node) -> bool:
-    """Whether the next cut is the same tensor seen otherwise, or overwrites it in place."""
+    """Whether the next cut is the same tensor seen otherwise, overwrites it in place, or has the same
+    elements in another order, which tiles bring about with little memory.
+    """
     if network.readers[cut] != (following,) or averaged(cut) is not None:
         return False
     before, after = shape(cut), shape(following)
@@ -86,4 +89,5 @@ def _is_free(network: Network, cut: Node, following: Node) -> bool:
         return False
     in_place = isinstance(map_of(following), Pointwise) and following.target not in WRITTEN_OUT
     computed = [source for source in following.all_input_nodes if source in network.position]
-    return computed == [cut] and (following.target in VIEWS or in_place)
+    moved = isinstance(map_of(following), Permutation)
+    return computed == [cut] and (following.target in VIEWS or in_place or moved)

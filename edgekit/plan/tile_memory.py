@@ -53,11 +53,13 @@ class TileMemory:
         sources: Sequence[Node],
         persisting: Collection[Node],
         model: MemoryModel,
+        *,
+        streams: bool,
     ) -> None:
         self.nodes = network.nodes[: network.position[over] + 1]
         self.held = storages(network, self.nodes, (over,), model, persisting)
-        self.streams = bool(persisting)
-        self.handed_on = self.streams and model.windows_copied
+        self.streams = streams
+        self.handed_on = streams and model.windows_copied
         owner = np.array(self.held.owner)
         self.positions = np.array([network.position[source] for source in sources])
         self.own = owner[self.positions]
