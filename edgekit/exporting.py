@@ -17,6 +17,7 @@ from torch import Tensor
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
+from edgekit.chunking import chunk_plan, chunk_program
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
@@ -63,6 +64,8 @@ class ExportOptions:
     """Run the network in stretches and tiles that need less memory."""
     one_file: bool = False
     """A plan's tiles inside one model file, instead of a few files that the host runs in a loop."""
+    gate_db: float | None = None
+    """Least PSNR against the model; None: the target's for the precision."""
 
 
 @dataclass(frozen=True)
@@ -178,28 +181,34 @@ def export_model(
             backend.write(ready.program, partial / name, target, half=ready.precision != "fp32")
             if options.simplify:
                 progress(f"simplify{count}")
-                given = (
-                    inputs if plan is None or options.one_file else example_inputs(ready.program)
-                )
+                whole = plan is None or options.one_file
+                given = inputs if whole else example_inputs(ready.program)
                 simplified.append(backend.simplify(partial / name, given))
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)
         half = prepared.precision == "fp16"
-        gate = Gate(
-            float(target.gates[prepared.precision]), target.half_integers_differ if half else 0.0
-        )
+        least = target.gates[prepared.precision] if options.gate_db is None else options.gate_db
+        gate = Gate(float(least), target.half_integers_differ if half else 0.0)
         report = None
         if options.verify:
             progress("verify")
             names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
             file = _loaded(partial, backend, next(iter(files)), plan, names)
-            report = _proof(file, inputs, expected, prepared, gate, main)
+            report = _proof(file, inputs, expected, prepared, gate, _described(main, options))
         fields = _manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
+
+
+def _described(written: str, options: ExportOptions) -> str:
+    """A bundle's main file in a sentence, with what makes it differ from the model on purpose."""
+    overlap = options.plan.overlap if options.plan is not None else None
+    if overlap is None:
+        return written
+    return f"{written} (chunks with an overlap of {overlap}: more comes closer, and --gate says what is enough)"
 
 
 def _require_convertible(prepared: Prepared, target: Target) -> None:
@@ -216,18 +225,24 @@ def plan_files(
     model: Model, target: Target, prepared: Prepared, options: ExportOptions
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The plan that the options ask for, and the programs of its model files by name."""
-    assert options.plan is not None
-    backend = backend_for(target.format)
+    request = options.plan
+    assert request is not None
+    name = f"{model.name}{backend_for(target.format).suffix}"
     program = captured_model(model).program
-    network = network_of(program)
 
     def ready(part: Program) -> Prepared:
         made = made_ready(part, target, prepared.precision, prepared.method)
         _require_convertible(made, target)
         return made
 
-    plan, parts = _within_budget(network, program, options, f"{model.name}{backend.suffix}")
-    return plan, {name: ready(part) for name, part in parts.items()}
+    if request.overlap is not None:
+        if options.one_file:
+            raise UsageError("Chunks with an overlap are one file already; leave --one-file away.")
+        frames = request.stream_frames or 1
+        chunk = chunk_program(model, program, frames, request.overlap)
+        return chunk_plan(program, chunk, name, frames, request.overlap), {name: ready(chunk)}
+    plan, parts = _within_budget(network_of(program), program, options, name)
+    return plan, {file: ready(part) for file, part in parts.items()}
 
 
 def _within_budget(

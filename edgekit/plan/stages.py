@@ -62,7 +62,7 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     held = list(_bytes(network, found, stages, tensors))
     plan = Plan(
         "serving",
-        _arena_bytes(max(stage.run for stage in held)),
+        arena_bytes(max(stage.run for stage in held)),
         tensors,
         tuple(built.stage for built in stages),
         found.whole_peak_bytes,
@@ -107,7 +107,7 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     tensors = {spec.name: Tensor(spec.shape, spec.dtype) for spec in (given, made)}
     return Plan(
         "unrolled",
-        _arena_bytes(peak),
+        arena_bytes(peak),
         tensors,
         (stage,),
         found.whole_peak_bytes,
@@ -116,7 +116,7 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     )
 
 
-def _arena_bytes(run_bytes: int) -> int:
+def arena_bytes(run_bytes: int) -> int:
     """A first chunk with room to spare: what a run touches is resident, not what is reserved.
 
     One that a run just fits into breaks up and grows: 63 MiB for a U-Net's 4x4 tiles against 55

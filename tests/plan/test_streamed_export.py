@@ -92,7 +92,8 @@ def test_a_stream_computes_what_the_network_computes_at_every_length(
     try:
         stream = stream_of(module, clip, frames, Tiling(rows, columns))
     except UsageError as error:
-        assert "leave nothing to stream" in str(error)
+        if "leave nothing to stream" not in str(error):
+            raise
         assume(False)
     name = stream.input
     with torch.inference_mode():
@@ -227,7 +228,9 @@ def test_a_clip_that_does_not_stream_is_refused_with_the_lengths_that_do(
     bundle = edgekit.export(module, clip, output=tmp_path / "b", stream=2)
     with pytest.raises(UsageError, match=r"streams at the shapes \(1, 4, 3 \+ n·2, 8, 8\)"):
         edgekit.run(bundle, np.zeros((1, 4, 10, 8, 8), np.float32))
-    with pytest.raises(UsageError, match=r"clips of 3 \+ n·2 frames, and this one has ended after 8"):
+    with pytest.raises(
+        UsageError, match=r"clips of 3 \+ n·2 frames, and this one has ended after 8"
+    ):
         list(edgekit.stream(bundle, [np.zeros((1, 4, 8, 8, 8), np.float32)]))
     with pytest.raises(UsageError, match="takes frames of shape"):
         list(edgekit.stream(bundle, [np.zeros((1, 4, 8, 8, 9), np.float32)]))
