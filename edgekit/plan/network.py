@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,17 +112,23 @@ class Boxes:
     """What readers see: as computed, or with the lines that a stream has kept from earlier tiles."""
 
 
+Fresh = Callable[[Node, Region], Region]
+"""Of what tiles hold of a node: what they compute themselves, and no earlier one has."""
+
+
 def boxes(
     network: Network,
     sources: Iterable[Node],
     results: dict[Node, Region],
-    cached: Collection[Node] = (),
+    cached: Collection[Node] | Fresh = (),
 ) -> Boxes:
     """Walk backwards from boxes of the results to boxes of everything they need.
 
     Tiles that follow each other as a stream keep what they have computed of `cached` nodes, so that
-    each computes only the lines that the one before has not.
+    each computes only the lines that the one before has not. Several streams at once have a
+    function instead.
     """
+    fresh = cached if callable(cached) else _of_one_stream(cached)
     needed = network.between(sources, results)
     asked: dict[Node, list[Region]] = {node: [region] for node, region in results.items()}
     computed: dict[Node, Region] = {}
@@ -137,8 +143,7 @@ def boxes(
             continue
         mapping = map_of(node)
         held[node] = computed[node] = mapping.computed(node, hull(asked[node]))
-        if node in cached:
-            computed[node] = tuple(_not_yet(span) for span in held[node])
+        computed[node] = fresh(node, held[node])
         idle = _idle(computed[node])
         for source, region in mapping.needs(node, computed[node]).items():
             asked.setdefault(source, []).append(
@@ -146,6 +151,13 @@ def boxes(
             )
     read = {source: hull(asked[source]) for source in sources if source in asked}
     return Boxes(tuple(order), computed, read, held)
+
+
+def _of_one_stream(cached: Collection[Node]) -> Fresh:
+    def fresh(node: Node, held: Region) -> Region:
+        return tuple(_not_yet(span) for span in held) if node in cached else held
+
+    return fresh
 
 
 def _not_yet(span: Span) -> Span:

@@ -18,10 +18,10 @@ from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, run_peak_bytes, timeline
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import WHOLE, Found, Stretch, streamed_dim, tile_spans
+from edgekit.plan.patterns import kept_lines
 from edgekit.plan.plan import Box, ModelFile, Plan, Stage, Tensor, Window
 from edgekit.plan.region import Region, Span, whole
 from edgekit.plan.repeats import repeat_of
-from edgekit.plan.search import kept_lines
 from edgekit.plan.stage_memory import StageBytes, stream_bytes
 from edgekit.plan.step_programs import StepModule, step_module
 from edgekit.plan.steps import Stream, stream_of

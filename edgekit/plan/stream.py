@@ -1,29 +1,33 @@
-"""Running a tiled or streamed stretch in eager torch, line by line: the reference for what search predicts.
+"""Running a tiled or streamed stretch in eager torch, tile by tile: the reference for what search predicts.
 
 Every strip begins with nothing. Each of its tiles computes what it is told to, joins it to the lines
-that were kept of the same tensor, and drops whatever no later operator or tile reads.
+that were kept of the same tensor, and drops whatever no later operator or tile reads. Strips whose
+lines stream come one after the other; strips whose frames stream take turns, so that no frame of the
+source is needed twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from edgekit.plan.frames import FrameAxis
 from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
-from edgekit.plan.memory import MemoryModel
-from edgekit.plan.network import Boxes, Network, boxes
-from edgekit.plan.path import Stretch
+from edgekit.plan.memory import VIEWS, MemoryModel
+from edgekit.plan.network import Network, boxes
+from edgekit.plan.path import Stretch, tile_spans
+from edgekit.plan.patterns import kept_lines
 from edgekit.plan.region import Region, Span, elements, tile, whole
-from edgekit.plan.search import kept_lines
 from edgekit.plan.tape import TorchTape
-from edgekit.plan.tile_sizes import is_kept, lines_needed, split
+from edgekit.plan.tile_sizes import is_kept, lines_needed
 
 aten = torch.ops.aten
 
@@ -35,6 +39,8 @@ class Run:
     value: Tensor
     peak_bytes: int = 0
     """Of the tiles' own tensors, the source's and the result's whole ones left out."""
+    windows_bytes: int = 0
+    """Of that: the largest box of the source and the largest one of the result together."""
     computed: dict[Node, list[list[tuple[int, int]]]] = field(default_factory=dict)
     """For each kept node and strip: the lines that each tile has computed."""
 
@@ -49,22 +55,37 @@ class _Kept:
     end: list[int]
 
 
-def run_stretch(network: Network, stretch: Stretch, source: Tensor, model: MemoryModel) -> Run:
-    """The tensor that the stretch tiles (`over`), from the whole of its source."""
+def run_stretch(
+    network: Network,
+    stretch: Stretch,
+    source: Tensor,
+    model: MemoryModel,
+    axis: FrameAxis | None = None,
+) -> Run:
+    """The tensor that the stretch tiles (`over`), from the whole of its source.
+
+    `axis` is that of the frames of `over`. Kept lines stay where they are from one tile to the next.
+    """
     over, tiling = stretch.over, stretch.tiling
-    sizes = shape(over)
-    run = Run(torch.full(sizes, float("nan")))
-    kept = kept_lines(network, tiling.again) if tiling.stream else frozenset[Node]()
-    flow = -1 if tiling.stream == "columns" else -2
-    across = -3 - flow
-    parts = {-2: tiling.rows, -1: tiling.columns}
-    lines = split(sizes[flow], parts[flow])
-    starts, stops = (torch.tensor(bounds).numpy() for bounds in zip(*lines, strict=True))
-    for strip in split(sizes[across], parts[across]):
-        spans: list[Span] = list(whole(sizes))
-        spans[across], spans[flow] = strip, (starts, stops)
-        found = boxes(network, (stretch.source,), {over: tuple(spans)}, kept)
-        _Strip(network, stretch, found, kept, len(lines), model, run).run(source)
+    run = Run(torch.full(shape(over), float("nan")))
+    cut = tile_spans(over, tiling, axis)
+    rank = len(shape(over))
+    streamed = {"rows": rank - 2, "columns": rank - 1, "frames": axis.dim if axis else 0}
+    flow = streamed[tiling.stream] if tiling.stream else min(cut)
+    starts, stops = np.array(cut.pop(flow)).T
+    strips = []
+    for places in product(*cut.values()):
+        spans: list[Span] = list(whole(shape(over)))
+        spans[flow] = (starts, stops)
+        for dim, place in zip(cut, places, strict=True):
+            spans[dim] = place
+        strips.append(_Strip(network, stretch, tuple(spans), len(starts), model, run))
+    tiles = range(len(starts))
+    takes_turns = tiling.stream == "frames"
+    order = product(tiles, strips) if takes_turns else ((n, s) for s in strips for n in tiles)
+    for number, strip in order:
+        others = sum(other.kept_bytes() for other in strips if other is not strip)
+        strip.run(number, source, others)
     return run
 
 
@@ -72,36 +93,49 @@ class _Strip:
     """One strip: its tiles one after the other, and the lines that pass between them."""
 
     def __init__(
-        self, network: Network, stretch: Stretch, found: Boxes, kept: frozenset[Node], count: int,
-        model: MemoryModel, run: Run,
+        self, network: Network, stretch: Stretch, box: Region, count: int, model: MemoryModel, run: Run
     ) -> None:  # fmt: skip
-        self.stretch, self.found, self.count, self.model, self.result = (
-            stretch, found, count, model, run,
-        )  # fmt: skip
+        tiling = stretch.tiling
+        kept = kept_lines(network, tiling.again) if tiling.stream else frozenset[Node]()
+        self.stretch, self.model, self.result = stretch, model, run
+        self.found = found = boxes(network, (stretch.source,), {stretch.over: box}, kept)
         self.tape = TorchTape(network.edit)
         self.kept = {
             node: _lines(found.held[node], count)
             for node in found.order
             if is_kept(node, found, kept)
         }
-        for node in self.kept:
-            run.computed.setdefault(node, []).append([])
+        self.computed: dict[Node, list[tuple[int, int]]] = {node: [] for node in self.kept}
+        for node, lines in self.computed.items():
+            run.computed.setdefault(node, []).append(lines)
         self.last_step = {
             source: step for step, node in enumerate(found.order) for source in node.all_input_nodes
         }
 
-    def run(self, source: Tensor) -> None:
-        over = self.stretch.over
-        for number in range(self.count):
-            self.tape.hold(self.stretch.source, source, whole(shape(self.stretch.source)))
-            for step, node in enumerate(self.found.order):
-                self._compute(node, number)
-                self._count(step, node, number)
-                self._drop(step, number)
-            region = tile(self.found.computed[over], number)
-            place = tuple(slice(int(start), int(stop)) for start, stop in region)
-            self.result.value[place] = self.tape.operand(over, region)
-            self._drop(len(self.found.order), number)
+    def run(self, number: int, source: Tensor, beside: int) -> None:
+        """One tile, while other strips keep `beside` bytes."""
+        over, given = self.stretch.over, self.stretch.source
+        self.tape.hold(given, source, whole(shape(given)))
+        for step, node in enumerate(self.found.order):
+            self._compute(node, number)
+            self._count(step, node, number, beside)
+            self._drop(step, number)
+        region = tile(self.found.computed[over], number)
+        place = tuple(slice(int(start), int(stop)) for start, stop in region)
+        self.result.value[place] = self.tape.operand(over, region)
+        self._drop(len(self.found.order), number)
+        del self.tape.held[given]
+        windows = {over: region, given: tile(self.found.read[given], number)}
+        size = sum(
+            int(elements(box)) * self.model.bytes_per_element(node) for node, box in windows.items()
+        )
+        self.result.windows_bytes = max(self.result.windows_bytes, size)
+
+    def kept_bytes(self) -> int:
+        return sum(
+            prod(value.shape) * self.model.bytes_per_element(node)
+            for node, (value, _) in self.tape.held.items()
+        )
 
     def _compute(self, node: Node, number: int) -> None:
         region = tile(self.found.computed[node], number)
@@ -121,13 +155,13 @@ class _Strip:
         if new is not None:
             parts.append((new, region))
             start, stop = region[kept.dim]
-            self.result.computed[node][-1].append((int(start), int(stop)))
+            self.computed[node].append((int(start), int(stop)))
         parts = [(value, region) for value, region in parts if elements(region)]
         if parts:
             self.tape.hold(node, *_joined(parts, kept.dim))
 
-    def _count(self, step: int, node: Node, number: int) -> None:
-        """Everything held while `node` runs; one that works in place has overwritten an input."""
+    def _count(self, step: int, node: Node, number: int, beside: int) -> None:
+        """Everything held while `node` runs; a view, or what works in place, has taken its input's."""
         source = self.stretch.source
         size = {
             held: prod(value.shape) * self.model.bytes_per_element(held)
@@ -137,8 +171,9 @@ class _Strip:
         if self.last_step.get(source, -1) >= step:
             read = tile(self.found.read[source], number)
             size[source] = int(elements(read)) * self.model.bytes_per_element(source)
-        live = sum(size.values())
-        if isinstance(map_of(node), Pointwise | ChannelParameters) and node in size:
+        live = beside + sum(size.values())
+        in_place = isinstance(map_of(node), Pointwise | ChannelParameters) or node.target in VIEWS
+        if in_place and node in size:
             overwritten = [
                 min(size[other], size[node])
                 for other in node.all_input_nodes
