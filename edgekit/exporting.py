@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from edgekit.plan.runner import PlanRunnable
 from edgekit.plan.stages import one_file_plan, planned
 from edgekit.plan.streamed import streamed
 from edgekit.plan.unrolled import unrolled
-from edgekit.program.capture import Capture, capture, expanded
+from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
 from edgekit.program.convertible import require_convertible, require_own_outputs
 from edgekit.program.lints import Finding, lint
 from edgekit.program.program import Program
@@ -43,6 +43,8 @@ from edgekit.target import Target
 Progress = Callable[[str], None]
 
 
+SESSION_NOTE = "edgekit.session"
+"""In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
 MOST_SEARCHES = 4
 """For a budget that the written plan must keep."""
 
@@ -85,15 +87,10 @@ class Prepared:
 
 def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
     """Capture, rewrite and lint; nothing is converted or written."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own internals
-        return _prepare(model, target, precision)
-
-
-def _prepare(model: Model, target: Target, precision: str | None) -> Prepared:
-    captured = captured_model(model)
-    chosen = target.require_precision(precision)
-    return made_ready(captured.program, target, chosen, captured.method)
+    with without_torch_warnings():
+        captured = captured_model(model)
+        chosen = target.require_precision(precision)
+        return made_ready(captured.program, target, chosen, captured.method)
 
 
 def captured_model(model: Model) -> Capture:
@@ -166,7 +163,9 @@ def export_model(
     plan = None
     if options.plan is not None:
         progress("plan")
-        plan, files = plan_files(model, target, prepared, options)
+        with without_torch_warnings():
+            plan, files = plan_files(model, target, prepared, options)
+    notes = {SESSION_NOTE: json.dumps(plan.session_settings)} if plan is not None else {}
     program = prepared.program
     inputs, expected = golden_pair(model, program)
     inputs = {
@@ -178,7 +177,8 @@ def export_model(
         for number, (name, ready) in enumerate(files.items(), start=1):
             count = f" ({number} of {len(files)})" if len(files) > 1 else ""
             progress(f"convert to {target.format}{count}")
-            backend.write(ready.program, partial / name, target, half=ready.precision != "fp32")
+            in_half = ready.precision != "fp32"
+            backend.write(ready.program, partial / name, target, half=in_half, notes=notes)
             if options.simplify:
                 progress(f"simplify{count}")
                 whole = plan is None or options.one_file

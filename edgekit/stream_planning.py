@@ -12,7 +12,7 @@ from edgekit.plan.path import Tiling
 from edgekit.plan.plan import Plan
 from edgekit.plan.stages import planned
 from edgekit.plan.streamed import require_stream, streamed
-from edgekit.program.capture import capture
+from edgekit.program.capture import capture, without_torch_warnings
 from edgekit.report import aligned
 
 
@@ -83,11 +83,12 @@ class StreamPlan:
 def stream_plan(model: Model, frames: int, tiles: str | None = None) -> StreamPlan:
     """Plan a loaded Model as `export --stream` writes it. Raises UsageError where it cannot stream."""
     require_frames(frames)
-    program = capture(model.module, model.example_inputs, model.inputs, model.outputs).program
-    network = network_of(program)
     grid = Tiling(*parse_grid(tiles)) if tiles is not None else None
-    found = streamed(network, frames, grid)
-    plan = planned(network, found, program, "").plan
+    with without_torch_warnings():
+        program = capture(model.module, model.example_inputs, model.inputs, model.outputs).program
+        network = network_of(program)
+        found = streamed(network, frames, grid)
+        plan = planned(network, found, program, "").plan
     (stage,) = plan.stages
     return StreamPlan(
         plan,
