@@ -28,6 +28,10 @@ from edgekit.plan.steps import Stream, stream_of
 from edgekit.program.program import Program
 
 
+LARGEST_CHUNK_BYTES = 2**31 - 1
+"""onnxruntime takes the size of an arena's chunk as a 32-bit integer."""
+
+
 @dataclass(frozen=True)
 class StagePrograms:
     """A stage whose models are still programs."""
@@ -122,7 +126,7 @@ def arena_bytes(run_bytes: int) -> int:
     One that a run just fits into breaks up and grows: 63 MiB for a U-Net's 4x4 tiles against 55
     with four times the run's live tensors (onnxruntime 1.32).
     """
-    return 4 * run_bytes
+    return min(4 * run_bytes, LARGEST_CHUNK_BYTES)
 
 
 def _names(network: Network, program: Program) -> dict[Node, str]:
