@@ -195,10 +195,11 @@ class Arrivals:
             )
         piece = during
         if memory.handed_on:
-            # Where nothing is new, readers read the lines that the model was given.
-            looked_at = (found.before > 0) & (found.fresh == 0)
-            held = np.where(looked_at, 0, during)
-            found = TileBytes(found.before, held, found.after, found.fresh, found.others)
+            # Where nothing is new, readers read the lines that the model was given, and those that
+            # later ones read again stay with the host.
+            old = (found.before > 0) & (found.fresh == 0)
+            held, after = np.where(old, 0, during), np.where(old, 0, found.after)
+            found = TileBytes(found.before, held, after, found.fresh, found.others)
         elif self._is_written_straight():
             # A tile's result, and what it overwrites in place, lie in the whole result already.
             during = during.copy()

@@ -169,7 +169,7 @@ def _reused(
         return None if number in closed else number
     inputs = [source for source in node.all_input_nodes if step.get(source, index) < index]
     inputs = [source for source in inputs if owner[step[source]] not in closed]
-    if node.target in VIEWS:
+    if node.target in VIEWS or _is_folded(node):
         return owner[step[inputs[0]]] if inputs else None
     elementwise = isinstance(map_of(node), Pointwise) and node.target not in WRITTEN_OUT
     if not elementwise and not (model.depthwise_in_place and is_depthwise(node)):
@@ -179,6 +179,24 @@ def _reused(
         if last[number] <= index and prod(shape(source)) >= prod(shape(node)):
             return number
     return None
+
+
+def _is_folded(node: Node) -> bool:
+    """Whether a runtime makes the padding the next convolution's own: onnxruntime at every level."""
+    if node.target is not aten.constant_pad_nd.default:
+        return False
+    pads: Any = node.args[1]
+    value = node.args[2] if len(node.args) > 2 else 0
+    return (
+        value == 0
+        and min(pads) >= 0
+        and len(pads) <= 2 * (len(shape(node)) - 2)
+        and bool(node.users)
+        and all(
+            user.target in (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+            for user in node.users
+        )
+    )
 
 
 def _added_to(

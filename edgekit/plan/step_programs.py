@@ -60,7 +60,15 @@ def step_module(
     before = [
         _port(node, given(node, f"{node.name}_before", box)) for node, box in stream.carried(step)
     ]
-    stream.run(tape, step)
+    left = dict(stream.left(step, goes_on=goes_on))
+    handed: dict[Node, Node] = {}
+
+    def hand_on(node: Node) -> None:
+        # At once, so that what it was joined from, and is, need not be held to the end of the run.
+        if node in left:
+            handed[node] = tape.operand(node, left[node])
+
+    stream.run(tape, step, hand_on)
     written = stream.written(step)
     results = {
         tape.operand(stream.over, written): TensorSpec(
@@ -68,11 +76,10 @@ def step_module(
         )
     }
     after = []
-    for node, box in stream.left(step, goes_on=goes_on):
-        value = tape.operand(node, box)
+    for node, box in left.items():
         # Two tensors may keep the same lines, such as one and a slice of it: one output for both.
         spec = TensorSpec(f"{node.name}_after", _sizes(box), _dtype(node))
-        after.append(_port(node, results.setdefault(value, spec)))
+        after.append(_port(node, results.setdefault(handed[node], spec)))
     return StepModule(
         tape.finish(*results), tuple(inputs), tuple(results.values()), tuple(before), tuple(after)
     )

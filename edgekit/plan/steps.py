@@ -6,7 +6,7 @@ what later steps read again. Lines are rows, columns or frames.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +108,11 @@ class Stream:
             if reader in self.found.computed
         )
 
-    def run(self, tape: BoxTape, step: int) -> None:
-        """Emit a step on a tape that holds the source and what is `carried`; it then holds the rest."""
+    def run(self, tape: BoxTape, step: int, made: Callable[[Node], None] | None = None) -> None:
+        """Emit a step on a tape that holds the source and what is `carried`; it then holds the rest.
+
+        `made` is told each tensor of which lines are kept, once the step's lines of it are there.
+        """
         for node in self.found.order:
             region = tile(self.found.computed[node], step)
             new = None
@@ -118,6 +121,8 @@ class Stream:
                 new = map_of(node).emit(node, region, tape)
             if node in self.kept:
                 self._join(tape, node, new, region)
+                if made is not None:
+                    made(node)
             elif new is not None:
                 tape.hold(node, new, region)
 
