@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import edgekit
+from edgekit.chunking import overlap_errors
 
 SAMPLE = Path(__file__).parent.parent / "models" / "turbo-vaed-mini.sample.npz"
 STRIDE = 8
@@ -63,17 +64,6 @@ def blended(decode: torch.nn.Module, latent: Tensor) -> Tensor:
     return total / weights
 
 
-def in_chunks(decode: torch.nn.Module, latent: Tensor, chunk: int, overlap: int) -> Tensor:
-    parts = []
-    frames = latent.shape[2]
-    for start in range(0, frames, chunk):
-        stop = min(start + chunk, frames)
-        first, last = max(0, start - overlap), min(frames, stop + overlap)
-        video = decode(latent[:, :, first:last])
-        parts.append(video[:, :, start - first : stop - first])
-    return torch.cat(parts, 2)
-
-
 def report(what: str, found: Tensor, expected: Tensor) -> None:
     difference = (found - expected).abs()
     mse = float(difference.square().mean())
@@ -91,9 +81,9 @@ def main() -> None:
     with torch.inference_mode():
         whole = model.module(latent)
         report("independent tiles of 128 pixels, blended", blended(model.module, latent), whole)
-        for overlap in (0, 1, 2, 4, 6, 8):
-            found = in_chunks(model.module, latent, 8, overlap)
-            report(f"chunks of 8 frames with {overlap} of overlap on each side", found, whole)
+    for error in overlap_errors(model, 8, latent):
+        what = f"chunks of 8 frames with {error.overlap} of overlap on each side"
+        print(f"{what:58} {error.psnr_db:>7.1f} dB  max {error.max_abs:.2g}", flush=True)
 
 
 if __name__ == "__main__":

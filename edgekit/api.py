@@ -57,13 +57,16 @@ def export(
     memory_budget: int | str | None = None,
     tiles: str | None = None,
     stream: int | None = None,
+    overlap: int | None = None,
     one_file: bool = False,
+    gate_db: float | None = None,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
     The module is put in eval mode and stays in it. With `memory_budget` (bytes, or "64MB"), `tiles`
     ("4x4") or `stream` (input frames a step) it runs by a plan, in a few files or, with `one_file`,
-    in one.
+    in one. With `overlap` a stream decodes each step with so many frames of its neighbours instead of
+    keeping lines: not exact, so `gate_db` may say what PSNR against the module is enough.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -83,8 +86,9 @@ def export(
         verify=verify,
         simplify=simplify,
         force=force,
-        plan=requested(memory_budget, tiles, stream),
+        plan=requested(memory_budget, tiles, stream, overlap),
         one_file=one_file,
+        gate_db=gate_db,
     )
     return export_model(model, chosen, folder, options)[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from torch import Tensor
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
+from edgekit.chunking import chunk_plan, chunk_program
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
@@ -30,7 +31,7 @@ from edgekit.plan.runner import PlanRunnable
 from edgekit.plan.stages import one_file_plan, planned
 from edgekit.plan.streamed import streamed
 from edgekit.plan.unrolled import unrolled
-from edgekit.program.capture import Capture, capture, expanded
+from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
 from edgekit.program.convertible import require_convertible, require_own_outputs
 from edgekit.program.lints import Finding, lint
 from edgekit.program.program import Program
@@ -42,6 +43,8 @@ from edgekit.target import Target
 Progress = Callable[[str], None]
 
 
+SESSION_NOTE = "edgekit.session"
+"""In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
 MOST_SEARCHES = 4
 """For a budget that the written plan must keep."""
 
@@ -63,6 +66,8 @@ class ExportOptions:
     """Run the network in stretches and tiles that need less memory."""
     one_file: bool = False
     """A plan's tiles inside one model file, instead of a few files that the host runs in a loop."""
+    gate_db: float | None = None
+    """Least PSNR against the model; None: the target's for the precision."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +87,10 @@ class Prepared:
 
 def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
     """Capture, rewrite and lint; nothing is converted or written."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own internals
-        return _prepare(model, target, precision)
-
-
-def _prepare(model: Model, target: Target, precision: str | None) -> Prepared:
-    captured = captured_model(model)
-    chosen = target.require_precision(precision)
-    return made_ready(captured.program, target, chosen, captured.method)
+    with without_torch_warnings():
+        captured = captured_model(model)
+        chosen = target.require_precision(precision)
+        return made_ready(captured.program, target, chosen, captured.method)
 
 
 def captured_model(model: Model) -> Capture:
@@ -163,7 +163,9 @@ def export_model(
     plan = None
     if options.plan is not None:
         progress("plan")
-        plan, files = plan_files(model, target, prepared, options)
+        with without_torch_warnings():
+            plan, files = plan_files(model, target, prepared, options)
+    notes = {SESSION_NOTE: json.dumps(plan.session_settings)} if plan is not None else {}
     program = prepared.program
     inputs, expected = golden_pair(model, program)
     inputs = {
@@ -175,31 +177,38 @@ def export_model(
         for number, (name, ready) in enumerate(files.items(), start=1):
             count = f" ({number} of {len(files)})" if len(files) > 1 else ""
             progress(f"convert to {target.format}{count}")
-            backend.write(ready.program, partial / name, target, half=ready.precision != "fp32")
+            in_half = ready.precision != "fp32"
+            backend.write(ready.program, partial / name, target, half=in_half, notes=notes)
             if options.simplify:
                 progress(f"simplify{count}")
-                given = (
-                    inputs if plan is None or options.one_file else example_inputs(ready.program)
-                )
+                whole = plan is None or options.one_file
+                given = inputs if whole else example_inputs(ready.program)
                 simplified.append(backend.simplify(partial / name, given))
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)
         half = prepared.precision == "fp16"
-        gate = Gate(
-            float(target.gates[prepared.precision]), target.half_integers_differ if half else 0.0
-        )
+        least = target.gates[prepared.precision] if options.gate_db is None else options.gate_db
+        gate = Gate(float(least), target.half_integers_differ if half else 0.0)
         report = None
         if options.verify:
             progress("verify")
             names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
             file = _loaded(partial, backend, next(iter(files)), plan, names)
-            report = _proof(file, inputs, expected, prepared, gate, main)
+            report = _proof(file, inputs, expected, prepared, gate, _described(main, options))
         fields = _manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
+
+
+def _described(written: str, options: ExportOptions) -> str:
+    """A bundle's main file in a sentence, with what makes it differ from the model on purpose."""
+    overlap = options.plan.overlap if options.plan is not None else None
+    if overlap is None:
+        return written
+    return f"{written} (chunks with an overlap of {overlap}: more comes closer, and --gate says what is enough)"
 
 
 def _require_convertible(prepared: Prepared, target: Target) -> None:
@@ -216,18 +225,24 @@ def plan_files(
     model: Model, target: Target, prepared: Prepared, options: ExportOptions
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The plan that the options ask for, and the programs of its model files by name."""
-    assert options.plan is not None
-    backend = backend_for(target.format)
+    request = options.plan
+    assert request is not None
+    name = f"{model.name}{backend_for(target.format).suffix}"
     program = captured_model(model).program
-    network = network_of(program)
 
     def ready(part: Program) -> Prepared:
         made = made_ready(part, target, prepared.precision, prepared.method)
         _require_convertible(made, target)
         return made
 
-    plan, parts = _within_budget(network, program, options, f"{model.name}{backend.suffix}")
-    return plan, {name: ready(part) for name, part in parts.items()}
+    if request.overlap is not None:
+        if options.one_file:
+            raise UsageError("Chunks with an overlap are one file already; leave --one-file away.")
+        frames = request.stream_frames or 1
+        chunk = chunk_program(model, program, frames, request.overlap)
+        return chunk_plan(program, chunk, name, frames, request.overlap), {name: ready(chunk)}
+    plan, parts = _within_budget(network_of(program), program, options, name)
+    return plan, {file: ready(part) for file, part in parts.items()}
 
 
 def _within_budget(

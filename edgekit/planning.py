@@ -24,7 +24,7 @@ from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
 from edgekit.plan.search import Stretches
-from edgekit.program.capture import capture
+from edgekit.program.capture import capture, without_torch_warnings
 
 ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 OVERHEADS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, float("inf"))
@@ -180,8 +180,9 @@ def memory_plan(
     if isinstance(module, Model) and (isinstance(example_inputs, Tensor) or example_inputs):
         raise UsageError("A loaded Model has its own example inputs; leave example_inputs away.")
     model = module if isinstance(module, Model) else model_of_module(module, example_inputs)
-    captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
-    network = network_of(captured.program)
+    with without_torch_warnings():
+        captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
+        network = network_of(captured.program)
     memory = MemoryModel(ELEMENT_BYTES[elements], depthwise_in_place, input_counted=False)
     whole = timeline(network, memory)
     known = tuple(barriers(network))

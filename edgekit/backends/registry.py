@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 from edgekit.backends.facts import FileFacts
@@ -14,6 +15,7 @@ from edgekit.program.program import Program
 from edgekit.target import Target
 
 Session = Literal["default", "serving", "unrolled"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 EVERY_TYPE = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -34,7 +36,17 @@ class Backend(Protocol):
 
     def unsupported_operators(self, program: Program) -> list[str]: ...
 
-    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None: ...
+    def write(
+        self,
+        program: Program,
+        path: Path,
+        target: Target,
+        *,
+        half: bool,
+        notes: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """`notes` go into the file's metadata where the format's runtime is meant by them."""
+        ...
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         """What was done to the written file, or "" where the format has no simplifier."""
@@ -63,10 +75,18 @@ class OnnxBackend:
 
         return unsupported_operators(program)
 
-    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
+    def write(
+        self,
+        program: Program,
+        path: Path,
+        target: Target,
+        *,
+        half: bool,
+        notes: Mapping[str, str] = NOTHING,
+    ) -> None:
         from edgekit.backends.onnx.write import OnnxOptions, write
 
-        write(program, path, OnnxOptions(target.opset, target.ir_version, half))
+        write(program, path, OnnxOptions(target.opset, target.ir_version, half, notes))
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         from edgekit.backends.onnx.simplify import simplify
@@ -101,7 +121,15 @@ class CoreMLBackend:
 
         return unsupported_operators(program)
 
-    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
+    def write(
+        self,
+        program: Program,
+        path: Path,
+        target: Target,
+        *,
+        half: bool,
+        notes: Mapping[str, str] = NOTHING,
+    ) -> None:
         from edgekit.backends.coreml.write import CoreMLOptions, write
 
         write(program, path, CoreMLOptions(target.minimum_os, half))
@@ -135,7 +163,15 @@ class CoreAIBackend:
 
         return unsupported_operators(program)
 
-    def write(self, program: Program, path: Path, target: Target, *, half: bool) -> None:
+    def write(
+        self,
+        program: Program,
+        path: Path,
+        target: Target,
+        *,
+        half: bool,
+        notes: Mapping[str, str] = NOTHING,
+    ) -> None:
         from edgekit.backends.coreai.write import CoreAIOptions, write
 
         write(program, path, CoreAIOptions(half))

@@ -59,6 +59,17 @@ def export(
         int | None,
         typer.Option(help="Run a video as a stream that takes this many input frames a step."),
     ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help="Of a stream: decode each step with this many frames of its neighbours instead of "
+            "keeping lines; see edgekit plan --stream."
+        ),
+    ] = None,
+    gate: Annotated[
+        float | None,
+        typer.Option(help="Least PSNR in dB against the model; default: the target's."),
+    ] = None,
     one_file: Annotated[
         bool,
         typer.Option("--one-file", help="Put a plan's tiles into one file that any runtime runs."),
@@ -116,7 +127,7 @@ def export(
         raise typer.Exit(1 if prepared.errors else 0)
     options = ExportOptions(
         precision, verify=verify, simplify=simplify, force=force,
-        plan=requested(memory_budget, tiles, stream), one_file=one_file,
+        plan=requested(memory_budget, tiles, stream, overlap), one_file=one_file, gate_db=gate,
     )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)

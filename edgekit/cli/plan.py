@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.plan_stream import print_stream
 from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
@@ -47,6 +48,21 @@ def plan(
     no_streams: Annotated[
         bool, typer.Option("--no-streams", help="Only tiles that keep nothing from one another.")
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(help="A video as a stream that takes this many input frames a step."),
+    ] = None,
+    overlaps: Annotated[
+        bool,
+        typer.Option(
+            "--overlaps",
+            help="Of a stream: what chunks with an overlap, instead of kept lines, differ by.",
+        ),
+    ] = False,
+    clip: Annotated[
+        Path | None,
+        typer.Option("--input", help="FILE.npy for --overlaps; default: the model's example."),
+    ] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Print every operator.")] = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw live bytes over the steps: FILE.png or FILE.svg.")
@@ -58,6 +74,13 @@ def plan(
         raise UsageError(f"The picture '{picture}' is neither a .png nor an .svg file.")
     if picture is not None and not picture.absolute().parent.is_dir():
         raise UsageError(f"The folder of the picture '{picture}' does not exist.")
+    if stream is None and (overlaps or clip):
+        raise UsageError("--overlaps and --input belong to --stream.")
+    if stream is not None and (memory_budget or max_overhead or picture or steps):
+        raise UsageError(
+            "--stream plans the whole network as one stream; --memory-budget, --max-overhead, --picture "
+            "and --steps belong to other plans."
+        )
     height, width = parse_size(size)
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (weights or size or frames is not None):
@@ -69,11 +92,15 @@ def plan(
     from edgekit.model import model_of_factory, model_of_recipe
     from edgekit.planning import memory_plan
 
-    with progress("edgekit: plan"):
+    with progress("edgekit: load"):
         if recipe is not None:
             model = model_of_recipe(recipe, weights, Size(height, width, frames))
         else:
             model = model_of_factory(name)
+    if stream is not None:
+        print_stream(model, stream, tiles, overlaps, clip, json)
+        return
+    with progress("edgekit: plan"):
         found = memory_plan(
             model, elements=elements, depthwise_in_place=depthwise_in_place,
             memory_budget=memory_budget, max_overhead=max_overhead, tiles=tiles,
@@ -132,8 +159,6 @@ def _text(found: MemoryPlan, elements: str, steps: bool) -> str:
         parts.append(
             "Less memory for more work (--memory-budget, --max-overhead):\n" + aligned(table)
         )
-    if any(stretch.tiling.stream for stretch in found.stretches):
-        parts.append("export writes tiles, not streams; --no-streams shows what it can do")
     if found.stretches:
         stretches = [("from", "to", "tiles", "peak", "million MACs", "extra")]
         for stretch in found.stretches:

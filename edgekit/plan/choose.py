@@ -23,26 +23,36 @@ class Request:
     """This grid, over the stretch where it lowers the peak most; in a stream, over all of it."""
     stream_frames: int | None = None
     """Run the whole network as a stream that takes as many input frames a step."""
+    overlap: int | None = None
+    """Instead of keeping lines, give each step so many frames of its neighbours: not exact."""
 
 
 def requested(
-    memory_budget: int | str | None, tiles: str | None, stream: int | None = None
+    memory_budget: int | str | None, tiles: str | None, stream: int | None, overlap: int | None
 ) -> Request | None:
     """What the options ask for together; None for nothing. Raises UsageError."""
+    if overlap is not None and (stream is None or tiles is not None):
+        raise UsageError("An overlap belongs to a stream without tiles.")
     if memory_budget is not None and (tiles is not None or stream is not None):
         raise UsageError(
             "Give a memory budget or tiles or a stream, not both: the budget chooses for itself."
         )
-    if stream is not None and stream < 1:
-        raise UsageError(f"A stream takes 1 or more frames a step, and {stream} was given.")
+    if stream is not None:
+        require_frames(stream)
     grid = Tiling(*parse_grid(tiles)) if tiles is not None else None
     if grid is not None or stream is not None:
-        return Request(tiles=grid, stream_frames=stream)
+        return Request(tiles=grid, stream_frames=stream, overlap=overlap)
     if memory_budget is None:
         return None
     return Request(
         parse_bytes(memory_budget) if isinstance(memory_budget, str) else int(memory_budget)
     )
+
+
+def require_frames(stream: int) -> None:
+    """Raises UsageError for a stream that takes no frames."""
+    if stream < 1:
+        raise UsageError(f"A stream takes 1 or more frames a step, and {stream} was given.")
 
 
 def parse_bytes(text: str) -> int:

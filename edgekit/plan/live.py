@@ -42,6 +42,9 @@ class LiveStream:
         self._head: Sequence[Window] = windows[: repeat.first]
         self._steady = windows[repeat.first : repeat.first + repeat.windows]
         self._tail = windows[end:]
+        starts = [window.read[repeat.dim][0] for window in windows]
+        self._backwards = max(max(starts[: i + 1]) - start for i, start in enumerate(starts))
+        """How far a window may begin before one that ran earlier: last chunks reach inwards."""
         self._run = StageRun(self.stage, runnable.models)
         self._waiting: Array | None = None
         """Frames that have arrived and that some later window reads."""
@@ -128,7 +131,7 @@ class LiveStream:
         return np.ascontiguousarray(self._waiting[at(tuple(box))])
 
     def _drop_before(self, start: int) -> None:
-        """Windows read further and further on, so that nobody reads earlier frames again."""
+        start -= self._backwards
         if start > self._start and self._waiting is not None:
             gone = [slice(None)] * self._waiting.ndim
             gone[self.repeat.dim] = slice(start - self._start, None)

@@ -137,16 +137,21 @@ class Plan:
     """Predicted: live activations of the plan, with whole tensors and windows counted."""
     mac_overhead: float
 
+    @property
+    def session_settings(self) -> dict[str, Any]:
+        """onnxruntime's own names and values."""
+        return {
+            "name": self.session,
+            "enable_mem_pattern": False,
+            "enable_mem_reuse": self.session != "unrolled",
+            "session.use_env_allocators": "1",
+            "initial_chunk_size_bytes": self.arena_bytes,
+        }
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
-            "session": {
-                "name": self.session,
-                "enable_mem_pattern": False,
-                "enable_mem_reuse": self.session != "unrolled",
-                "session.use_env_allocators": "1",
-                "initial_chunk_size_bytes": self.arena_bytes,
-            },
+            "session": self.session_settings,
             "tensors": {name: asdict(tensor) for name, tensor in self.tensors.items()},
             "stages": [asdict(stage) for stage in self.stages],
             "whole_peak_bytes": self.whole_peak_bytes,

@@ -28,6 +28,10 @@ from edgekit.plan.steps import Stream, stream_of
 from edgekit.program.program import Program
 
 
+LARGEST_CHUNK_BYTES = 2**31 - 1
+"""onnxruntime takes the size of an arena's chunk as a 32-bit integer."""
+
+
 @dataclass(frozen=True)
 class StagePrograms:
     """A stage whose models are still programs."""
@@ -62,7 +66,7 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     held = list(_bytes(network, found, stages, tensors))
     plan = Plan(
         "serving",
-        _arena_bytes(max(stage.run for stage in held)),
+        arena_bytes(max(stage.run for stage in held)),
         tensors,
         tuple(built.stage for built in stages),
         found.whole_peak_bytes,
@@ -107,7 +111,7 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     tensors = {spec.name: Tensor(spec.shape, spec.dtype) for spec in (given, made)}
     return Plan(
         "unrolled",
-        _arena_bytes(peak),
+        arena_bytes(peak),
         tensors,
         (stage,),
         found.whole_peak_bytes,
@@ -116,13 +120,13 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     )
 
 
-def _arena_bytes(run_bytes: int) -> int:
+def arena_bytes(run_bytes: int) -> int:
     """A first chunk with room to spare: what a run touches is resident, not what is reserved.
 
     One that a run just fits into breaks up and grows: 63 MiB for a U-Net's 4x4 tiles against 55
     with four times the run's live tensors (onnxruntime 1.32).
     """
-    return 4 * run_bytes
+    return min(4 * run_bytes, LARGEST_CHUNK_BYTES)
 
 
 def _names(network: Network, program: Program) -> dict[Node, str]:

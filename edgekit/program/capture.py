@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +22,14 @@ class Capture:
     program: Program
     method: str
     """"torch.export", or "trace" with the reason why export failed."""
+
+
+@contextmanager
+def without_torch_warnings() -> Iterator[None]:
+    """torch 2.13 warns of its own internals, once for each graph that is copied."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def capture(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,7 +30,7 @@ from edgekit.plan.path import Found, Stretch, Tiling
 from edgekit.plan.plan import read_plan
 from edgekit.plan.runner import PlanRunnable
 from edgekit.plan.search import Stretches
-from edgekit.plan.stages import planned
+from edgekit.plan.stages import arena_bytes, planned
 from edgekit.plan.unrolled import unrolled
 
 
@@ -82,6 +84,21 @@ def test_tile_files_compute_the_same_bits_as_the_whole_file(
     expected = load(whole.model_file, SessionOptions(1, SERVING, "extended")).run(inputs)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
+
+
+def test_an_arena_is_never_larger_than_onnxruntime_can_be_told() -> None:
+    onnxruntime.OrtArenaCfg({"initial_chunk_size_bytes": arena_bytes(1 << 40)})
+
+
+def test_one_file_says_in_its_metadata_which_settings_its_memory_needs(
+    tmp_path: Path, picture: Tensor
+) -> None:
+    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x2", one_file=True)
+    (file,) = bundle.path.glob("*.onnx")
+    notes = {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
+    settings = json.loads(notes["edgekit.session"])
+    assert settings == json.loads((bundle.path / "plan.json").read_text())["session"]
+    assert settings["enable_mem_reuse"] is False
 
 
 @pytest.mark.parametrize("one_file", [False, True])

@@ -79,7 +79,7 @@ def stream_of(module: nn.Module, clip: Tensor, frames: int, grid: Tiling | None)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     module=video_networks(), length=st.integers(6, 14), frames=st.integers(1, 4),
     rows=st.integers(1, 2), columns=st.integers(1, 2), more=st.integers(1, 3), data=st.data(),
@@ -92,7 +92,8 @@ def test_a_stream_computes_what_the_network_computes_at_every_length(
     try:
         stream = stream_of(module, clip, frames, Tiling(rows, columns))
     except UsageError as error:
-        assert "leave nothing to stream" in str(error)
+        if "leave nothing to stream" not in str(error):
+            raise
         assume(False)
     name = stream.input
     with torch.inference_mode():
@@ -120,7 +121,7 @@ def test_a_stream_computes_what_the_network_computes_at_every_length(
             np.testing.assert_array_equal(np.concatenate(parts, 2), result)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(module=video_networks(), length=st.integers(6, 10), frames=st.integers(1, 4))
 def test_a_stream_inside_one_graph_computes_the_same(
     module: nn.Module, length: int, frames: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -27,6 +28,8 @@ class OnnxOptions:
     opset: int = 18
     ir_version: int = 10
     half: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """More entries of the metadata."""
 
 
 def write(program: Program, path: Path, options: OnnxOptions) -> None:
@@ -58,7 +61,9 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
     _require_opset(model, options.opset)
     model.ir_version = min(model.ir_version, options.ir_version)
     _strip_build_traces(model)
-    onnx.helper.set_model_props(model, _contract(program.inputs, program.outputs))
+    onnx.helper.set_model_props(
+        model, {**_contract(program.inputs, program.outputs), **options.notes}
+    )
     size = model.ByteSize()
     if size > PROTOBUF_LIMIT_BYTES:
         raise ConversionError(
