@@ -82,7 +82,7 @@ def search_for(network: Network, request: Request) -> Stretches:
     require_cuts(network)
     if request.tiles is not None:
         require_grid(network, request.tiles)
-    return Stretches(network, MemoryModel(input_counted=False), streams=False, only=request.tiles)
+    return Stretches(network, MemoryModel(input_counted=False), only=request.tiles)
 
 
 def choose(search: Stretches, budget_bytes: int | None) -> Found:
