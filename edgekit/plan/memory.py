@@ -186,16 +186,15 @@ def _is_folded(node: Node) -> bool:
     if node.target is not aten.constant_pad_nd.default:
         return False
     pads: Any = node.args[1]
-    value = node.args[2] if len(node.args) > 2 else 0
-    return (
+    value: Any = node.args[2] if len(node.args) > 2 else 0
+    convolutions = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+    is_image = len(pads) <= 2 * (len(shape(node)) - 2)
+    return bool(
         value == 0
         and min(pads) >= 0
-        and len(pads) <= 2 * (len(shape(node)) - 2)
-        and bool(node.users)
-        and all(
-            user.target in (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
-            for user in node.users
-        )
+        and is_image
+        and node.users
+        and all(user.target in convolutions for user in node.users)
     )
 
 

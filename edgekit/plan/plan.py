@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -115,6 +116,12 @@ class Stage:
     averaged: bool = False
     """The results of all windows are summed, each multiplied by its share."""
     repeat: Repeat | None = None
+
+    @cached_property
+    def strips_take_turns(self) -> bool:
+        """Whether several strips keep lines at once; else each is over when the next one begins."""
+        strips = [window.strip for window in self.windows]
+        return strips != sorted(strips)
 
     @property
     def is_whole(self) -> bool:

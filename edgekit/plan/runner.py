@@ -104,6 +104,8 @@ class StageRun:
     def window(self, window: Window, part: Array) -> Array:
         """What a window writes, from what it reads (nothing, where its read box is empty)."""
         model = self.stage.models[window.model]
+        if not self.stage.strips_take_turns:
+            self.kept = {key: kept for key, kept in self.kept.items() if key[0] == window.strip}
         given = {port.name: self.kept[window.strip, port.state] for port in model.before}
         if part.size:
             given[self.stage.input] = part

@@ -21,6 +21,8 @@ def stored_beside(stage: Stage) -> list[int]:
     most = [0] * len(stage.models)
     for window in stage.windows:
         model = stage.models[window.model]
+        if not stage.strips_take_turns:
+            stored = {key: size for key, size in stored.items() if key[0] == window.strip}
         taken = {(window.strip, port.state) for port in model.before}
         beside = sum(size for key, size in stored.items() if key not in taken)
         most[window.model] = max(most[window.model], beside)

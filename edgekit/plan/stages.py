@@ -27,7 +27,6 @@ from edgekit.plan.step_programs import StepModule, step_module
 from edgekit.plan.steps import Stream, stream_of
 from edgekit.program.program import Program
 
-
 LARGEST_CHUNK_BYTES = 2**31 - 1
 """onnxruntime takes the size of an arena's chunk as a 32-bit integer."""
 
@@ -147,19 +146,19 @@ def _stage(
     kinds: dict[str, int] = {}
     windows = []
     streams = list(strips(network, stretch))
-    for step in range(streams[0].count):
-        for strip, stream in enumerate(streams):
-            module = step_module(network, stream, step, door, goes_on=True)
-            if module.key not in kinds:
-                module = step_module(network, stream, step, door)
-            if module.key not in kinds:
-                kinds[module.key] = len(modules)
-                modules.append(module)
-            read = stream.read(step) or tuple((0, 0) for _ in shape(stretch.source))
-            written = stream.written(step)
-            write = whole_result if averaged else written
-            share = _elements(written) / _elements(whole_over) if averaged else 1.0
-            windows.append(Window(kinds[module.key], _plain(read), _plain(write), share, strip))
+    for strip, step in _order(stretch, len(streams), streams[0].count):
+        stream = streams[strip]
+        module = step_module(network, stream, step, door, goes_on=True)
+        if module.key not in kinds:
+            module = step_module(network, stream, step, door)
+        if module.key not in kinds:
+            kinds[module.key] = len(modules)
+            modules.append(module)
+        read = stream.read(step) or tuple((0, 0) for _ in shape(stretch.source))
+        written = stream.written(step)
+        write = whole_result if averaged else written
+        share = _elements(written) / _elements(whole_over) if averaged else 1.0
+        windows.append(Window(kinds[module.key], _plain(read), _plain(write), share, strip))
     files = [
         f"{label}{suffix}" if len(modules) == 1 else f"{label}-{number}{suffix}"
         for number in range(len(modules))
@@ -168,9 +167,19 @@ def _stage(
         ModelFile(file, module.before, module.after)
         for file, module in zip(files, modules, strict=True)
     )
-    repeat = repeat_of(windows) if stretch.tiling.stream else None
+    repeat = repeat_of(windows) if stretch.tiling.stream == "frames" else None
     stage = Stage(models, door[0], names[stretch.result], *door, tuple(windows), averaged, repeat)
     return StagePrograms(stage, tuple(module.program() for module in modules))
+
+
+def _order(stretch: Stretch, strips_: int, steps: int) -> list[tuple[int, int]]:
+    """Strip and step of each window: strips take turns if frames stream, so that none is needed twice.
+
+    Others come one after the other, so that only one of them keeps lines at a time.
+    """
+    if stretch.tiling.stream == "frames":
+        return [(strip, step) for step in range(steps) for strip in range(strips_)]
+    return list(product(range(strips_), range(steps)))
 
 
 def strips(network: Network, stretch: Stretch) -> Iterator[Stream]:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+from video_networks import causal_decoder, video_networks
 
 from edgekit.plan.arrivals import MOST_PROGRAMS
 from edgekit.plan.frames import frame_axes
@@ -25,7 +26,6 @@ from edgekit.plan.search import Stretches
 from edgekit.plan.stages import planned as planned_files
 from edgekit.plan.stream import run_stretch
 from edgekit.program.capture import capture
-from tests.video_networks import causal_decoder, video_networks
 
 
 class Residual(nn.Module):
