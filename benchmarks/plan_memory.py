@@ -125,7 +125,7 @@ def compare(name: str, subject: Subject, threads: int, rounds: int, folder: Path
     print(
         f"{name}: {subject.model} {subject.height}x{subject.width}, {subject.plan}, "
         f"{sum(len(stage.windows) for stage in made.stages)} windows, "
-        f"{len({file for stage in made.stages for file in stage.models})} files, "
+        f"{len({model.file for stage in made.stages for model in stage.models})} files, "
         f"MACs {made.mac_overhead:+.1%}, live activations predicted "
         f"{made.whole_peak_bytes / 2**20:.1f} -> {made.peak_bytes / 2**20:.1f} MiB"
     )

@@ -16,11 +16,11 @@ import numpy as np
 
 import edgekit
 from edgekit.plan.memory import MemoryModel, macs_per_element, timeline
-from edgekit.plan.network import Network, boxes, network_of
+from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import WHOLE, Found, Stretch, Tiling
 from edgekit.plan.region import elements, lengths
 from edgekit.plan.search import Stretches
-from edgekit.plan.stages import tiles
+from edgekit.plan.stages import strips
 from edgekit.program.capture import capture
 from edgekit.report import aligned
 
@@ -73,7 +73,7 @@ def stage_overheads(net: Network, stage: Stretch) -> tuple[int, float, float]:
     """Side of the input patch in pixels; extra work of the stage if every patch were as large as
     the largest, and as it is: without what lies outside the image.
     """
-    found = [boxes(net, (stage.source,), {stage.over: box}) for box in tiles(stage)]
+    found = [stream.found for stream in strips(net, stage)]
     order = found[0].order
     once = sum(int(np.prod(node.meta["val"].shape)) * macs_per_element(node) for node in order)
     unclipped = clipped = 0

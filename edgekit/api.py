@@ -55,12 +55,14 @@ def export(
     force: bool = False,
     memory_budget: int | str | None = None,
     tiles: str | None = None,
+    stream: int | None = None,
     one_file: bool = False,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
-    The module is put in eval mode and stays in it. With `memory_budget` (bytes, or "64MB") or
-    `tiles` ("4x4") it runs by a plan, in a few files or, with `one_file`, in one.
+    The module is put in eval mode and stays in it. With `memory_budget` (bytes, or "64MB"), `tiles`
+    ("4x4") or `stream` (input frames a step) it runs by a plan, in a few files or, with `one_file`,
+    in one.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -80,7 +82,7 @@ def export(
         verify=verify,
         simplify=simplify,
         force=force,
-        plan=requested(memory_budget, tiles),
+        plan=requested(memory_budget, tiles, stream),
         one_file=one_file,
     )
     return export_model(model, chosen, folder, options)[0]

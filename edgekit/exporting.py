@@ -28,6 +28,7 @@ from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
 from edgekit.plan.runner import PlanRunnable
 from edgekit.plan.stages import one_file_plan, planned
+from edgekit.plan.streamed import streamed
 from edgekit.plan.unrolled import unrolled
 from edgekit.program.capture import Capture, capture, expanded
 from edgekit.program.convertible import require_convertible, require_own_outputs
@@ -237,10 +238,14 @@ def _within_budget(
     The search knows stretches; a model of several, or one file of all tiles, holds a little more.
     """
     assert options.plan is not None
-    search, budget = search_for(network, options.plan), options.plan.budget_bytes
+    request, budget = options.plan, options.plan.budget_bytes
+    search = search_for(network, request) if request.stream_frames is None else None
     asked = budget
     for _ in range(MOST_SEARCHES):
-        found = choose(search, asked)
+        if search is not None:
+            found = choose(search, asked)
+        else:
+            found = streamed(network, request.stream_frames or 1, request.tiles)
         if options.one_file:
             whole = unrolled(network, found, program)
             plan, parts = one_file_plan(whole, found, name), {name: whole}
@@ -248,9 +253,9 @@ def _within_budget(
             built = planned(network, found, program, Path(name).suffix)
             plan = built.plan
             parts = {
-                file: part
+                model.file: part
                 for stage in built.stages
-                for file, part in zip(stage.stage.models, stage.programs, strict=True)
+                for model, part in zip(stage.stage.models, stage.programs, strict=True)
             }
         if budget is None or plan.peak_bytes <= budget:
             return plan, parts

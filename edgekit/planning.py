@@ -120,6 +120,7 @@ class MemoryPlan:
                 {
                     "from": stretch.source.name,
                     "to": stretch.result.name,
+                    "frames": stretch.tiling.frames,
                     "rows": stretch.tiling.rows,
                     "columns": stretch.tiling.columns,
                     "stream": stretch.tiling.stream or None,

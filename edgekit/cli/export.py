@@ -55,6 +55,10 @@ def export(
     tiles: Annotated[
         str | None, typer.Option(help="Run in a grid of ROWSxCOLUMNS tiles, such as 4x4.")
     ] = None,
+    stream: Annotated[
+        int | None,
+        typer.Option(help="Run a video as a stream that takes this many input frames a step."),
+    ] = None,
     one_file: Annotated[
         bool,
         typer.Option("--one-file", help="Put a plan's tiles into one file that any runtime runs."),
@@ -74,8 +78,8 @@ def export(
     chosen = find_target(target)
     chosen.require_precision(precision)
     height, width = parse_size(size)
-    if one_file and not (memory_budget or tiles):
-        raise UsageError("--one-file belongs to --memory-budget or --tiles.")
+    if one_file and not (memory_budget or tiles or stream):
+        raise UsageError("--one-file belongs to --memory-budget, --tiles or --stream.")
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (weights or size or frames is not None):
         raise UsageError(
@@ -112,7 +116,7 @@ def export(
         raise typer.Exit(1 if prepared.errors else 0)
     options = ExportOptions(
         precision, verify=verify, simplify=simplify, force=force,
-        plan=requested(memory_budget, tiles), one_file=one_file,
+        plan=requested(memory_budget, tiles, stream), one_file=one_file,
     )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)

@@ -14,6 +14,7 @@ from edgekit.parity.arena_peak import METHOD, arena_peak_bytes
 from edgekit.parity.memory_use import Case, NotMeasured, Prepared, measure
 from edgekit.plan.plan import Plan, read_plan
 from edgekit.plan.runner import open_runnable
+from edgekit.plan.stage_memory import stored_beside
 from edgekit.report import PlannedMemory
 
 TOLERANCE = 1.15
@@ -58,16 +59,24 @@ def live_bytes(bundle: Bundle, plan: Plan) -> int | NotMeasured:
         whole = stage.is_whole and not stage.averaged
         beside = 0 if stage.source in given else source.nbytes
         beside += 0 if whole else result.nbytes
-        for number, file in enumerate(stage.models):
+        for number, (model, stored) in enumerate(
+            zip(stage.models, stored_beside(stage), strict=True)
+        ):
             read = next(w.read for w in stage.windows if w.model == number)
-            window: Array = random.standard_normal([stop - start for start, stop in read]).astype(
-                source.dtype
-            )
+            inputs: dict[str, Array] = {
+                port.name: random.standard_normal(port.shape).astype(port.dtype)
+                for port in model.before
+            }
+            if all(stop > start for start, stop in read):
+                inputs[stage.input] = random.standard_normal(
+                    [stop - start for start, stop in read]
+                ).astype(source.dtype)
             reuse = NAMED[plan.session].reuse
-            run = arena_peak_bytes(bundle.path / file, {stage.input: window}, reuse=reuse)
+            run = arena_peak_bytes(bundle.path / model.file, inputs, reuse=reuse)
             if isinstance(run, NotMeasured):
                 return run
-            worst = max(worst, run + beside + (0 if whole else window.nbytes))
+            given_bytes = 0 if whole else sum(array.nbytes for array in inputs.values())
+            worst = max(worst, run + beside + stored + given_bytes)
     return worst
 
 

@@ -15,20 +15,29 @@ from edgekit.program.source import module_path, op_name, source_line
 
 @dataclass(frozen=True)
 class Request:
-    """Exactly one of the two is set."""
+    """A budget, or tiles, or a stream, whose frames may come in tiles as well."""
 
     budget_bytes: int | None = None
     """Live activations and the output. The input is the caller's, and is not counted."""
     tiles: Tiling | None = None
-    """This grid, over the stretch where it lowers the peak most."""
+    """This grid, over the stretch where it lowers the peak most; in a stream, over all of it."""
+    stream_frames: int | None = None
+    """Run the whole network as a stream that takes as many input frames a step."""
 
 
-def requested(memory_budget: int | str | None, tiles: str | None) -> Request | None:
-    """What two options ask for together; None for nothing. Raises UsageError."""
-    if memory_budget is not None and tiles is not None:
-        raise UsageError("Give a memory budget or tiles, not both: the budget chooses the tiles.")
-    if tiles is not None:
-        return Request(tiles=Tiling(*parse_grid(tiles)))
+def requested(
+    memory_budget: int | str | None, tiles: str | None, stream: int | None = None
+) -> Request | None:
+    """What the options ask for together; None for nothing. Raises UsageError."""
+    if memory_budget is not None and (tiles is not None or stream is not None):
+        raise UsageError(
+            "Give a memory budget or tiles or a stream, not both: the budget chooses for itself."
+        )
+    if stream is not None and stream < 1:
+        raise UsageError(f"A stream takes 1 or more frames a step, and {stream} was given.")
+    grid = Tiling(*parse_grid(tiles)) if tiles is not None else None
+    if grid is not None or stream is not None:
+        return Request(tiles=grid, stream_frames=stream)
     if memory_budget is None:
         return None
     return Request(

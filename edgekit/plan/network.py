@@ -13,7 +13,7 @@ from torch.fx import Graph, Node
 from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import is_constant
 from edgekit.plan.parts import name_parts
-from edgekit.plan.region import Region, Span, hull
+from edgekit.plan.region import NEVER, Region, Span, hull, nothing_where
 from edgekit.program.editing import GraphEditor
 from edgekit.program.program import Program
 from edgekit.program.rule import rewrite
@@ -104,6 +104,7 @@ class Boxes:
     """For every node between two cuts: what is computed of it, for one box of the result."""
 
     order: tuple[Node, ...]
+    """Without parts of joined tensors that the box does not meet."""
     computed: dict[Node, Region]
     read: dict[Node, Region]
     """Of the sources: the box that is read."""
@@ -122,11 +123,15 @@ def boxes(
     Tiles that follow each other as a stream keep what they have computed of `cached` nodes, so that
     each computes only the lines that the one before has not.
     """
-    order = network.between(sources, results)
+    needed = network.between(sources, results)
     asked: dict[Node, list[Region]] = {node: [region] for node, region in results.items()}
     computed: dict[Node, Region] = {}
     held: dict[Node, Region] = {}
-    for node in reversed(order):
+    order: list[Node] = []
+    for node in reversed(needed):
+        if node not in asked:
+            continue
+        order.insert(0, node)
         held[node] = computed[node] = hull(asked[node])
         if node.op == "placeholder":
             continue
@@ -136,9 +141,11 @@ def boxes(
             computed[node] = tuple(_not_yet(span) for span in held[node])
         idle = _idle(computed[node])
         for source, region in mapping.needs(node, computed[node]).items():
-            asked.setdefault(source, []).append(_nothing_where(idle, region))
+            asked.setdefault(source, []).append(
+                region if idle is None else nothing_where(idle, region)
+            )
     read = {source: hull(asked[source]) for source in sources if source in asked}
-    return Boxes(order, computed, read, held)
+    return Boxes(tuple(order), computed, read, held)
 
 
 def _not_yet(span: Span) -> Span:
@@ -146,12 +153,9 @@ def _not_yet(span: Span) -> Span:
     start, stop = span
     if not isinstance(stop, np.ndarray):
         return span
-    before = np.concatenate([[_NEVER], np.maximum.accumulate(stop)[:-1]])
+    before = np.concatenate([[-NEVER], np.maximum.accumulate(stop)[:-1]])
     first = np.maximum(start, before)
     return first, np.maximum(stop, first)
-
-
-_NEVER = -(1 << 40)
 
 
 def _idle(region: Region) -> npt.NDArray[np.bool_] | None:
@@ -162,15 +166,3 @@ def _idle(region: Region) -> npt.NDArray[np.bool_] | None:
         if empty.any():
             idle = empty if idle is None else idle | empty
     return idle
-
-
-def _nothing_where(idle: npt.NDArray[np.bool_] | None, region: Region) -> Region:
-    """A box that every hull ignores, in the tiles that ask for nothing."""
-    if idle is None:
-        return region
-    return tuple(
-        (np.where(idle, -_NEVER, start), np.where(idle, _NEVER, stop))
-        if isinstance(start, np.ndarray) or isinstance(stop, np.ndarray)
-        else (start, stop)
-        for start, stop in region
-    )

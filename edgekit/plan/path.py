@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch.fx import Node
+
+from edgekit.plan.frames import FrameAxis
+from edgekit.plan.maps.index_map import shape
+from edgekit.plan.tile_sizes import IntSpan, split, steps
 
 EVERY = 1 << 16
 """As a number of expansions: all of them."""
@@ -12,21 +17,25 @@ EVERY = 1 << 16
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a stretch is cut: rows x columns of tiles, or strips in which lines stream.
+    """How a stretch is cut: frames x rows x columns of tiles, or strips in which one of them streams.
 
-    With `stream` "rows", each of `columns` strips is run down its `rows` lines; with "columns", each
-    of `rows` strips is run along its `columns`.
+    With `stream` "rows", each of `columns` strips is run down its `rows` steps, and so on: tiles that
+    follow each other along the streamed dimension keep what the next ones need.
     """
 
     rows: int = 1
     columns: int = 1
-    stream: str = ""
+    stream: Literal["", "frames", "rows", "columns"] = ""
     again: int = 0
     """Of so many expansions, from the network's first on, a stream keeps the thin input and expands
     it again, instead of keeping what is expanded."""
+    frames: int = 1
+    """Of a stream: equal portions of the network's input frames (see FrameAxis.spans)."""
 
     def __str__(self) -> str:
         form = f"{self.rows}x{self.columns}"
+        if self.frames > 1:
+            form = f"{self.frames}x{form}"
         if not self.stream:
             return form
         which = "" if self.again == EVERY else f"first {self.again} "
@@ -36,10 +45,40 @@ class Tiling:
 
     @property
     def count(self) -> int:
-        return self.rows * self.columns
+        return self.frames * self.rows * self.columns
 
 
 WHOLE = Tiling()
+
+
+def tile_spans(over: Node, tiling: Tiling, axis: FrameAxis | None) -> dict[int, list[IntSpan]]:
+    """By dimension: the spans that a tiling cuts a tensor into, where it cuts it.
+
+    `axis` is that of the tensor's frames.
+    """
+    sizes = shape(over)
+    counts = {"rows": (len(sizes) - 2, tiling.rows), "columns": (len(sizes) - 1, tiling.columns)}
+    found = {}
+    for name, (dim, parts) in counts.items():
+        if parts > 1:
+            cut = steps if tiling.stream == name else split
+            found[dim] = cut(sizes[dim], parts)
+    if axis is not None and tiling.frames > 1:
+        streams = tiling.stream == "frames"
+        found[axis.dim] = (
+            axis.spans(tiling.frames) if streams else split(sizes[axis.dim], tiling.frames)
+        )
+    return found
+
+
+def streamed_dim(over: Node, tiling: Tiling, axis: FrameAxis | None) -> int | None:
+    """The dimension along which tiles follow each other as a stream, if they do."""
+    rank = len(shape(over))
+    if tiling.stream == "frames":
+        return axis.dim if axis is not None and tiling.frames > 1 else None
+    dims = {"rows": (rank - 2, tiling.rows), "columns": (rank - 1, tiling.columns)}
+    dim, parts = dims.get(tiling.stream, (0, 1))
+    return dim if parts > 1 else None
 
 
 @dataclass(frozen=True)

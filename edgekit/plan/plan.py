@@ -2,13 +2,19 @@
 
 Runtimes that are not Python read the same `plan.json`; every number in it is an index or a size in
 elements, every box a list of [start, stop) per dimension.
+
+A host runs a stage's windows in order. Each reads a box of the source tensor and writes a box of the
+result. In a stream a model also takes what earlier windows of the same strip have kept, and gives what
+later ones read again: a host stores each of its `after` outputs under its state's name, and feeds the
+stored value to the `before` input of that state; what is stored stays until it is stored anew, or until
+the strip ends.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -34,24 +40,72 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Port:
+    """Where a model takes, or gives, lines that a stream keeps."""
+
+    state: str
+    """One name for the kept lines of one tensor, in all models of a stage."""
+    name: str
+    """The model's own input or output."""
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One of a stage's models."""
+
+    file: str
+    before: tuple[Port, ...] = ()
+    after: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True)
 class Window:
     """One run of one of a stage's models: read a box, compute, write a box."""
 
     model: int
     """Index into the stage's models: tiles at borders differ from those inside."""
     read: Box
-    """Of the stage's source tensor."""
+    """Of the stage's source tensor. Empty where a model takes kept lines only."""
     write: Box
     """Of the stage's result tensor; for a mean, of the whole of it."""
     share: float = 1.0
     """For a mean over the image: the share of it that these elements are."""
+    strip: int = 0
+    """Whose kept lines are meant: a stream may run in several strips, step by step."""
+    take: Box | None = None
+    """The part of the model's output that is written; None: all of it."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Windows that follow `times` times in a row, each time a bit further on.
+
+    Run more or less often, they make the plan that of a longer or shorter input, down to none.
+    """
+
+    first: int
+    """Index of the first window."""
+    windows: int
+    """How many make one repetition."""
+    times: int
+    dim: int
+    """The dimension of the source along which they move, by `read_by` elements a repetition."""
+    read_by: int
+    result_dim: int
+    write_by: int
 
 
 @dataclass(frozen=True)
 class Stage:
     """One or a few model files, run once for each window."""
 
-    models: tuple[str, ...]
+    models: tuple[ModelFile, ...]
     source: str
     result: str
     input: str
@@ -60,6 +114,7 @@ class Stage:
     windows: tuple[Window, ...]
     averaged: bool = False
     """The results of all windows are summed, each multiplied by its share."""
+    repeat: Repeat | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -92,30 +147,8 @@ class Plan:
                 "session.use_env_allocators": "1",
                 "initial_chunk_size_bytes": self.arena_bytes,
             },
-            "tensors": {
-                name: {"shape": list(tensor.shape), "dtype": tensor.dtype}
-                for name, tensor in self.tensors.items()
-            },
-            "stages": [
-                {
-                    "models": list(stage.models),
-                    "source": stage.source,
-                    "result": stage.result,
-                    "input": stage.input,
-                    "output": stage.output,
-                    "averaged": stage.averaged,
-                    "windows": [
-                        {
-                            "model": window.model,
-                            "read": [list(span) for span in window.read],
-                            "write": [list(span) for span in window.write],
-                            "share": window.share,
-                        }
-                        for window in stage.windows
-                    ],
-                }
-                for stage in self.stages
-            ],
+            "tensors": {name: asdict(tensor) for name, tensor in self.tensors.items()},
+            "stages": [asdict(stage) for stage in self.stages],
             "whole_peak_bytes": self.whole_peak_bytes,
             "peak_bytes": self.peak_bytes,
             "mac_overhead": self.mac_overhead,
@@ -127,9 +160,6 @@ class Plan:
         session = data["session"]["name"]
         if data["schema"] != 1 or session not in ("serving", "unrolled"):
             raise ValueError(f"schema {data['schema']}, session '{session}'")
-        for stage in data["stages"]:
-            if not all(0 <= window["model"] < len(stage["models"]) for window in stage["windows"]):
-                raise ValueError("a window names a model that its stage lacks")
         return cls(
             session,
             int(data["session"]["initial_chunk_size_bytes"]),
@@ -137,21 +167,44 @@ class Plan:
                 name: Tensor(tuple(tensor["shape"]), str(tensor["dtype"]))
                 for name, tensor in data["tensors"].items()
             },
-            tuple(
-                Stage(
-                    tuple(stage["models"]), stage["source"], stage["result"], stage["input"], stage["output"],
-                    tuple(
-                        Window(int(w["model"]), _box(w["read"]), _box(w["write"]), float(w["share"]))
-                        for w in stage["windows"]
-                    ),
-                    bool(stage["averaged"]),
-                )
-                for stage in data["stages"]
-            ),
+            tuple(_stage(stage) for stage in data["stages"]),
             int(data["whole_peak_bytes"]),
             int(data["peak_bytes"]),
             float(data["mac_overhead"]),
-        )  # fmt: skip
+        )
+
+
+def _stage(data: Mapping[str, Any]) -> Stage:
+    models = tuple(
+        ModelFile(str(model["file"]), _ports(model["before"]), _ports(model["after"]))
+        for model in data["models"]
+    )
+    windows = tuple(
+        Window(
+            int(window["model"]), _box(window["read"]), _box(window["write"]),
+            float(window["share"]), int(window["strip"]),
+            None if window["take"] is None else _box(window["take"]),
+        )
+        for window in data["windows"]
+    )  # fmt: skip
+    if not all(0 <= window.model < len(models) for window in windows):
+        raise ValueError("a window names a model that its stage lacks")
+    return Stage(
+        models,
+        str(data["source"]),
+        str(data["result"]),
+        str(data["input"]),
+        str(data["output"]),
+        windows,
+        bool(data["averaged"]),
+        None if data["repeat"] is None else Repeat(**data["repeat"]),
+    )
+
+
+def _ports(ports: list[Mapping[str, Any]]) -> tuple[Port, ...]:
+    return tuple(
+        Port(str(p["state"]), str(p["name"]), tuple(p["shape"]), str(p["dtype"])) for p in ports
+    )
 
 
 def _box(spans: list[list[int]]) -> Box:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 Bound = int | npt.NDArray[np.int64]
 Span = tuple[Bound, Bound]
 Region = tuple[Span, ...]
+NEVER = 1 << 40
+"""A bound beyond every tensor."""
 
 
 def whole(shape: Sequence[int]) -> Region:
@@ -55,6 +57,16 @@ def hull(regions: Iterable[Region]) -> Region:
             (lower(a, c), upper(b, d)) for (a, b), (c, d) in zip(first, region, strict=True)
         )
     return first
+
+
+def nothing_where(idle: npt.NDArray[np.bool_], region: Region) -> Region:
+    """The region, with a box that every hull ignores in the tiles that ask for nothing."""
+    return tuple(
+        (np.where(idle, NEVER, start), np.where(idle, -NEVER, stop))
+        if isinstance(start, np.ndarray) or isinstance(stop, np.ndarray)
+        else (start, stop)
+        for start, stop in region
+    )
 
 
 def clip(span: Span, size: int) -> Span:

@@ -11,7 +11,8 @@ import numpy as np
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable, check_inputs
 from edgekit.bundle import Bundle
-from edgekit.plan.plan import Box, Plan, Stage, read_plan
+from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window, read_plan
+from edgekit.plan.repeats import for_input
 
 
 class PlanRunnable:
@@ -29,9 +30,9 @@ class PlanRunnable:
     ) -> None:
         self.plan = plan
         self.name = folder.name
+        (self.input,) = inputs
         self.outputs = outputs
-        self.input_shapes = {name: plan.tensors[name].shape for name in inputs}
-        files = {file for stage in plan.stages for file in stage.models}
+        files = {model.file for stage in plan.stages for model in stage.models}
         self.models: dict[str, Runnable] = {
             file: backend.load(folder / file, plan.session, plan.arena_bytes)
             for file in sorted(files)
@@ -41,23 +42,44 @@ class PlanRunnable:
         self.rounds_to_half = first.rounds_to_half
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        check_inputs(inputs, self.input_shapes, self.name)
-        tensors: dict[str, Array] = dict(inputs)
-        last_reader = {stage.source: index for index, stage in enumerate(self.plan.stages)}
-        for index, stage in enumerate(self.plan.stages):
-            tensors[stage.result] = self._run_stage(stage, tensors[stage.source])
+        """Along the dimension of a stream, inputs may be longer or shorter than the plan's."""
+        tensors = dict(inputs)
+        for _ in self._stages(tensors):
+            pass
+        return {name: tensors[name] for name in self.outputs}
+
+    def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
+        """Tensors between stages."""
+        tensors = dict(inputs)
+        for stage in self._stages(tensors):
+            yield stage.result, "stage", tensors[stage.result]
+
+    def _stages(self, tensors: dict[str, Array]) -> Iterator[Stage]:
+        """Each stage, when its result has been added to `tensors`."""
+        plan = self._plan_for(tensors)
+        last_reader = {stage.source: index for index, stage in enumerate(plan.stages)}
+        for index, stage in enumerate(plan.stages):
+            source, result = tensors[stage.source], plan.tensors[stage.result]
+            tensors[stage.result] = self._run_stage(stage, source, result)
+            yield stage
             for name, reader in last_reader.items():
                 if reader == index and name not in self.outputs:
                     del tensors[name]
-        return {name: tensors[name] for name in self.outputs}
 
-    def _run_stage(self, stage: Stage, source: Array) -> Array:
+    def _plan_for(self, inputs: Mapping[str, Array]) -> Plan:
+        plan = self.plan
+        if self.input in inputs and plan.stages[0].repeat is not None:
+            plan = for_input(plan, inputs[self.input].shape)
+        check_inputs(inputs, {self.input: plan.tensors[self.input].shape}, self.name)
+        return plan
+
+    def _run_stage(self, stage: Stage, source: Array, tensor: Tensor) -> Array:
+        run = StageRun(stage, self.models)
         if stage.is_whole and not stage.averaged:
-            return self._window(stage, 0, part_of(source, stage.windows[0].read))
-        tensor = self.plan.tensors[stage.result]
+            return run.window(stage.windows[0], part_of(source, stage.windows[0].read))
         result: Any = np.zeros(tensor.shape, dtype=tensor.dtype)
         for window in stage.windows:
-            part = self._window(stage, window.model, part_of(source, window.read))
+            part = run.window(window, part_of(source, window.read))
             if stage.averaged:
                 axes = tuple(range(2, part.ndim))
                 summed: Any = part
@@ -69,15 +91,27 @@ class PlanRunnable:
         finished: Array = result
         return finished
 
-    def _window(self, stage: Stage, model: int, part: Array) -> Array:
-        return self.models[stage.models[model]].run({stage.input: part})[stage.output]
 
-    def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
-        """Tensors between stages."""
-        tensors: dict[str, Array] = dict(inputs)
-        for stage in self.plan.stages:
-            tensors[stage.result] = self._run_stage(stage, tensors[stage.source])
-            yield stage.result, "stage", tensors[stage.result]
+class StageRun:
+    """One run of a stage's windows, in order, with the lines that it keeps between them."""
+
+    def __init__(self, stage: Stage, models: Mapping[str, Runnable]) -> None:
+        self.stage = stage
+        self.models = models
+        self.kept: dict[tuple[int, str], Array] = {}
+        """By strip and state."""
+
+    def window(self, window: Window, part: Array) -> Array:
+        """What a window writes, from what it reads (nothing, where its read box is empty)."""
+        model = self.stage.models[window.model]
+        given = {port.name: self.kept[window.strip, port.state] for port in model.before}
+        if part.size:
+            given[self.stage.input] = part
+        results = self.models[model.file].run(given)
+        for port in model.after:
+            self.kept[window.strip, port.state] = results[port.name]
+        written = results[self.stage.output]
+        return written if window.take is None else written[at(window.take)]
 
 
 def open_runnable(bundle: Bundle) -> Runnable:

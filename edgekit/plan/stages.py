@@ -1,27 +1,30 @@
-"""From a path through a network to Programs: one per kind of tile, and one per stretch run at once.
+"""From a path through a network to Programs: one per kind of tile or step, one per stretch run at once.
 
-A tile's program reads a box of the stretch's source and gives a box of its result. Every layer in it
-computes what the next one needs and no more: tiles shrink on the way, borders have their padding and
-the inside has none. Tiles of equal geometry share a program, so that a grid of any size has nine.
+Tiles of equal geometry share a program, so that a grid of any size has nine, and a stream a few first
+ones, a steady one and a few last ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
-from torch.fx import GraphModule, Node
+import numpy as np
+from torch.fx import Node
 
-from edgekit.contract import TensorSpec
+from edgekit.plan.frames import frame_axes
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, run_peak_bytes, timeline
-from edgekit.plan.network import Boxes, Network, boxes, network_of
-from edgekit.plan.path import WHOLE, Found, Stretch
-from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window
-from edgekit.plan.region import Region, whole
-from edgekit.plan.tape import GraphTape
-from edgekit.plan.tile_sizes import split
-from edgekit.program.capture import capture_graph
+from edgekit.plan.network import Network, network_of
+from edgekit.plan.path import WHOLE, Found, Stretch, streamed_dim, tile_spans
+from edgekit.plan.plan import Box, ModelFile, Plan, Stage, Tensor, Window
+from edgekit.plan.region import Region, Span, whole
+from edgekit.plan.repeats import repeat_of
+from edgekit.plan.search import kept_lines
+from edgekit.plan.stage_memory import StageBytes, stream_bytes
+from edgekit.plan.step_programs import StepModule, step_module
+from edgekit.plan.steps import Stream, stream_of
 from edgekit.program.program import Program
 
 
@@ -47,31 +50,45 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     `suffix` ends the model files' names, such as ".onnx".
     """
     names = _names(network, program)
-    stages = []
-    for number, stretch in enumerate(found.runs):
-        stages.append(_stage(network, stretch, names, f"stage{number}", suffix))
+    stages = tuple(
+        _stage(network, stretch, names, f"stage{number}", suffix)
+        for number, stretch in enumerate(found.runs)
+    )
     tensors = {
         names[node]: Tensor(shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
         for built in found.runs
         for node in (built.source, built.result)
     }
+    held = list(_bytes(network, found, stages, tensors))
     plan = Plan(
         "serving",
-        _arena_bytes(max(stretch.run_bytes for stretch in found.stretches)),
+        _arena_bytes(max(stage.run for stage in held)),
         tensors,
         tuple(built.stage for built in stages),
         found.whole_peak_bytes,
-        max([found.peak_bytes, *_runs_at_once(network, found)]),
+        max([found.peak_bytes, *(stage.peak for stage in held)]),
         round(found.overhead, 6),
     )
-    return Planned(plan, tuple(stages))
+    return Planned(plan, stages)
 
 
-def _runs_at_once(network: Network, found: Found) -> Iterator[int]:
+def _bytes(
+    network: Network, found: Found, stages: tuple[StagePrograms, ...], tensors: dict[str, Tensor]
+) -> Iterator[StageBytes]:
+    """Of the stages as they are written: several stretches in one run, kept lines as arrays."""
     model = MemoryModel(input_counted=False)
-    for stretch in found.runs:
+    for stretch, built in zip(found.runs, stages, strict=True):
+        stage = built.stage
         if stretch.tiling == WHOLE:
-            yield run_peak_bytes(network, stretch.source, stretch.result, model)
+            peak = run_peak_bytes(network, stretch.source, stretch.result, model)
+            yield StageBytes(peak, peak)
+        elif stretch.tiling.stream:
+            ends = (stage.source, stage.result)
+            beside = ends[1:] if stretch.source in network.inputs else ends
+            whole_bytes = sum(tensors[name].nbytes for name in beside)
+            yield stream_bytes(stage, built.programs, whole_bytes)
+        else:
+            yield StageBytes(stretch.peak_bytes, stretch.run_bytes)
 
 
 def one_file_plan(program: Program, found: Found, file: str) -> Plan:
@@ -80,7 +97,12 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     (given,), (made,) = program.inputs, program.outputs
     boxes_: list[Box] = [tuple((0, size) for size in spec.shape) for spec in (given, made)]
     stage = Stage(
-        (file,), given.name, made.name, given.name, made.name, (Window(0, boxes_[0], boxes_[1]),)
+        (ModelFile(file),),
+        given.name,
+        made.name,
+        given.name,
+        made.name,
+        (Window(0, boxes_[0], boxes_[1]),),
     )
     tensors = {spec.name: Tensor(spec.shape, spec.dtype) for spec in (given, made)}
     return Plan(
@@ -114,74 +136,54 @@ def _names(network: Network, program: Program) -> dict[Node, str]:
 def _stage(
     network: Network, stretch: Stretch, names: dict[Node, str], label: str, suffix: str
 ) -> StagePrograms:
-    programs: list[Program] = []
+    door = (names[stretch.source], names[stretch.over])
+    averaged = stretch.over is not stretch.result
+    whole_over, whole_result = (whole(shape(node)) for node in (stretch.over, stretch.result))
+    modules: list[StepModule] = []
     kinds: dict[str, int] = {}
     windows = []
-    door = (names[stretch.source], names[stretch.over])
-    for box in tiles(stretch):
-        found = boxes(network, (stretch.source,), {stretch.over: box})
-        module, read = tile_module(network, found, stretch, door[0], box)
-        kind = _geometry(module)
-        if kind not in kinds:
-            kinds[kind] = len(programs)
-            programs.append(_program(module, door, stretch, read, box))
-        averaged = stretch.over is not stretch.result
-        write = box if not averaged else whole(shape(stretch.result))
-        share = _elements(box) / _elements(whole(shape(stretch.over)))
-        windows.append(Window(kinds[kind], _plain(read), _plain(write), share if averaged else 1.0))
-    files = tuple(
-        f"{label}{suffix}" if len(programs) == 1 else f"{label}-{number}{suffix}"
-        for number in range(len(programs))
+    streams = list(strips(network, stretch))
+    for step in range(streams[0].count):
+        for strip, stream in enumerate(streams):
+            module = step_module(network, stream, step, door, goes_on=True)
+            if module.key not in kinds:
+                module = step_module(network, stream, step, door)
+            if module.key not in kinds:
+                kinds[module.key] = len(modules)
+                modules.append(module)
+            read = stream.read(step) or tuple((0, 0) for _ in shape(stretch.source))
+            written = stream.written(step)
+            write = whole_result if averaged else written
+            share = _elements(written) / _elements(whole_over) if averaged else 1.0
+            windows.append(Window(kinds[module.key], _plain(read), _plain(write), share, strip))
+    files = [
+        f"{label}{suffix}" if len(modules) == 1 else f"{label}-{number}{suffix}"
+        for number in range(len(modules))
+    ]
+    models = tuple(
+        ModelFile(file, module.before, module.after)
+        for file, module in zip(files, modules, strict=True)
     )
-    stage = Stage(
-        files, door[0], names[stretch.result], *door, tuple(windows), stretch.over is not stretch.result
-    )  # fmt: skip
-    return StagePrograms(stage, tuple(programs))
+    repeat = repeat_of(windows) if stretch.tiling.stream else None
+    stage = Stage(models, door[0], names[stretch.result], *door, tuple(windows), averaged, repeat)
+    return StagePrograms(stage, tuple(module.program() for module in modules))
 
 
-def tiles(stretch: Stretch) -> Iterator[Region]:
-    """Boxes of the tiled tensor, row by row."""
-    sizes = shape(stretch.over)
-    if stretch.tiling == WHOLE:
-        yield whole(sizes)
-        return
-    lead = whole(sizes[:-2])
-    for rows in split(sizes[-2], stretch.tiling.rows):
-        for columns in split(sizes[-1], stretch.tiling.columns):
-            yield (*lead, rows, columns)
-
-
-def tile_module(
-    network: Network, found: Boxes, stretch: Stretch, name: str, box: Region
-) -> tuple[GraphModule, Region]:
-    """The operators of one tile as a module, and the box of the source that it reads."""
-    read = found.read[stretch.source]
-    tape = GraphTape(network.edit)
-    sizes = tuple(int(stop) - int(start) for start, stop in read)
-    dtype = stretch.source.meta["val"].dtype
-    tape.hold(stretch.source, tape.placeholder(name, sizes, dtype), read)
-    tape.run(found)
-    return tape.finish(tape.operand(stretch.over, box)), read
-
-
-def _geometry(module: GraphModule) -> str:
-    """Operators, arguments and shapes: what tells two tiles' programs apart."""
-    return "\n".join(
-        f"{node.op} {node.target} {node.args} {node.kwargs} {tuple(shape(node)) if node.op == 'placeholder' else ''}"
-        for node in module.graph.nodes
-    )
-
-
-def _program(
-    module: GraphModule, door: tuple[str, str], stretch: Stretch, read: Region, box: Region
-) -> Program:
-    def spec(name: str, node: Node, region: Region) -> TensorSpec:
-        sizes = tuple(int(stop) - int(start) for start, stop in region)
-        return TensorSpec(name, sizes, str(node.meta["val"].dtype).removeprefix("torch."))
-
-    return capture_graph(
-        module, (spec(door[0], stretch.source, read),), (spec(door[1], stretch.over, box),)
-    )
+def strips(network: Network, stretch: Stretch) -> Iterator[Stream]:
+    """Every strip of a stretch, row by row, as a stream of steps. A tile is a strip of one step."""
+    over, tiling = stretch.over, stretch.tiling
+    sizes = shape(over)
+    axis = frame_axes(network).get(over) if tiling.frames > 1 else None
+    spans = tile_spans(over, tiling, axis)
+    flow = streamed_dim(over, tiling, axis)
+    along = spans.pop(flow) if flow is not None else []
+    thin = kept_lines(network, tiling.again) if tiling.stream else frozenset[Node]()
+    for strip in product(*(spans.get(dim, [(0, size)]) for dim, size in enumerate(sizes))):
+        region: list[Span] = list(strip)
+        if flow is not None:
+            start, stop = (np.array(bounds) for bounds in zip(*along, strict=True))
+            region[flow] = (start, stop)
+        yield stream_of(network, stretch.source, over, tuple(region), max(1, len(along)), thin)
 
 
 def _plain(region: Region) -> Box:

@@ -15,9 +15,10 @@ from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise, PooledToOne, Reduction
 from edgekit.plan.network import Boxes, Network, boxes
-from edgekit.plan.region import Region, elements
+from edgekit.plan.region import NEVER, Region, elements
 
 Floats = npt.NDArray[np.float64]
+IntSpan = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,17 @@ class TileSizes:
         return frozenset(np.flatnonzero(self.after.any(axis=1)).tolist())
 
 
-def split(size: int, parts: int) -> list[tuple[int, int]]:
+def split(size: int, parts: int) -> list[IntSpan]:
     """Nearly equal spans of `size`, longer ones first; as many as `parts`, or as there are elements."""
     parts = min(parts, size)
     bounds = [-(-size * index // parts) for index in range(parts + 1)]
     return list(pairwise(bounds))
+
+
+def steps(size: int, parts: int) -> list[IntSpan]:
+    """Equal spans of `size` for a stream, the last one shorter; `parts`, or as few as come out."""
+    length = -(-size // min(parts, size))
+    return [(start, min(start + length, size)) for start in range(0, size, length)]
 
 
 def along(over: Node, dim: int, parts: int) -> Region:
@@ -90,13 +97,10 @@ def lines_needed(span: tuple[Any, Any], count: int) -> tuple[npt.NDArray[np.int6
     """
     start, stop = (np.broadcast_to(np.asarray(bound, dtype=np.int64), (count,)) for bound in span)
     asked = stop > start
-    first = np.where(asked, start, _NEVER)
+    first = np.where(asked, start, NEVER)
     from_now = np.minimum.accumulate(first[::-1])[::-1]
-    later = np.concatenate([from_now[1:], [_NEVER]])
+    later = np.concatenate([from_now[1:], [NEVER]])
     return from_now, later, np.maximum.accumulate(np.where(asked, stop, 0))
-
-
-_NEVER = 1 << 40
 
 
 def is_kept(node: Node, found: Boxes, kept: Collection[Node]) -> bool:

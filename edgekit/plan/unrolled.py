@@ -6,16 +6,18 @@ tiles of a result that are alive beside the joined result.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from torch.fx import Node
 
 from edgekit.plan.maps.index_map import shape
-from edgekit.plan.network import Network, boxes
-from edgekit.plan.path import WHOLE, Found, Stretch
-from edgekit.plan.region import whole
-from edgekit.plan.stages import tiles
+from edgekit.plan.network import Network
+from edgekit.plan.path import Found, Stretch
+from edgekit.plan.region import Region, Span, whole
+from edgekit.plan.stages import strips
 from edgekit.plan.tape import GraphTape
 from edgekit.program.capture import capture_graph
 from edgekit.program.program import Program
@@ -37,28 +39,33 @@ def unrolled(network: Network, found: Found, program: Program) -> Program:
 
 
 def _stretch(network: Network, stretch: Stretch, tape: GraphTape) -> Any:
-    parts = []
-    for box in tiles(stretch):
-        tape.run(boxes(network, (stretch.source,), {stretch.over: box}))
-        part = tape.operand(stretch.over, box)
-        if stretch.over is not stretch.result:
-            part = _share_of_mean(stretch.result, part, tape, shape(stretch.over))
-        parts.append(part)
-    if stretch.tiling == WHOLE:
-        return parts[0]
-    if stretch.over is not stretch.result:
-        total = parts[0]
-        for part in parts[1:]:
-            total = tape.call(aten.add.Tensor, total, part)
-        return total
-    across = min(stretch.tiling.columns, shape(stretch.over)[-1])
-    rank = len(shape(stretch.over))
-    rows = [_joined(tape, parts[at : at + across], rank - 1) for at in range(0, len(parts), across)]
-    return _joined(tape, rows, rank - 2)
+    parts: dict[Region, Any] = {}
+    source = tape.held[stretch.source]
+    for stream in strips(network, stretch):
+        tape.held = {stretch.source: source}
+        for step in range(stream.count):
+            stream.run(tape, step)
+            box = stream.written(step)
+            parts[box] = tape.operand(stretch.over, box)
+            stream.forget(tape, step)
+    if stretch.over is stretch.result:
+        return _assembled(tape, parts, range(len(shape(stretch.over))))
+    shares = [
+        _share_of_mean(stretch.result, part, tape, shape(stretch.over)) for part in parts.values()
+    ]
+    return reduce(lambda total, share: tape.call(aten.add.Tensor, total, share), shares)
 
 
-def _joined(tape: GraphTape, parts: list[Any], dim: int) -> Any:
-    return parts[0] if len(parts) == 1 else tape.call(aten.cat.default, parts, dim)
+def _assembled(tape: GraphTape, parts: Mapping[Region, Any], dims: Sequence[int]) -> Any:
+    """Boxes that fill a tensor, joined along its last dimension first."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    dim, *others = dims
+    slabs: dict[Span, dict[Region, Any]] = {}
+    for box, value in sorted(parts.items(), key=lambda part: part[0]):
+        slabs.setdefault(box[dim], {})[box] = value
+    joined = [_assembled(tape, slab, others) for slab in slabs.values()]
+    return joined[0] if len(joined) == 1 else tape.call(aten.cat.default, joined, dim)
 
 
 def _share_of_mean(result: Node, part: Any, tape: GraphTape, sizes: tuple[int, ...]) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx import Node
 
 from edgekit.plan.maps.index_map import IndexMap, Tape, is_constant, shape
-from edgekit.plan.region import Region, Span, clip, hull
+from edgekit.plan.region import Region, Span, clip, hull, nothing_where
 
 aten = torch.ops.aten
 
@@ -32,9 +33,14 @@ class Concatenation(IndexMap):
         for part, offset in zip(parts, offsets, strict=True):
             if is_constant(part):
                 continue
-            start, stop = region[dim]
-            span = clip((start - offset, stop - offset), shape(part)[dim])
-            box = (*region[:dim], span, *region[dim + 1 :])
+            size = shape(part)[dim]
+            start, stop = region[dim][0] - offset, region[dim][1] - offset
+            missed = np.asarray((stop <= 0) | (start >= size))
+            if missed.all():
+                continue
+            box = (*region[:dim], clip((start, stop), size), *region[dim + 1 :])
+            if missed.any():
+                box = nothing_where(missed, box)
             found[part] = hull([found[part], box]) if part in found else box
         return found
 
