@@ -13,7 +13,7 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.api import export, load, run, verify
+    from edgekit.api import export, load, run, stream, verify
     from edgekit.bundle import Bundle
     from edgekit.model import Model
     from edgekit.planning import MemoryPlan, memory_plan
@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "memory_plan",
     "run",
+    "stream",
     "verify",
 ]
 
@@ -45,6 +46,7 @@ _HOMES = {
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",
     "run": "edgekit.api",
+    "stream": "edgekit.api",
     "verify": "edgekit.api",
 }
 

@@ -1,8 +1,8 @@
-"""What `import edgekit` offers: load, export, run, verify."""
+"""What `import edgekit` offers: load, export, run, stream, verify."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from edgekit.model import Model, model_of_module, model_of_recipe
 from edgekit.parity.compare import compare
 from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
-from edgekit.plan.runner import open_runnable
+from edgekit.plan.live import streamed_through
+from edgekit.plan.runner import PlanRunnable, open_runnable
 from edgekit.recipe import find_recipe
 from edgekit.report import Report
 from edgekit.target import find_target
@@ -98,6 +99,19 @@ def run(bundle: Bundle | str | Path, *inputs: Array) -> tuple[Array, ...]:
         )
     results = run_named(opened, dict(zip(names, inputs, strict=True)))
     return tuple(results[spec.name] for spec in opened.outputs)
+
+
+def stream(bundle: Bundle | str | Path, chunks: Iterable[Array]) -> Iterator[Array]:
+    """What a bundle exported with `stream` makes of a video that arrives in chunks of any lengths.
+
+    Chunks are parts of the bundle's input along its frames, and so are the results of its output;
+    memory does not grow with the clip's length. Raises UsageError, also for a clip that ends at a
+    length which does not stream.
+    """
+    runnable = open_runnable(_opened(bundle))
+    if not isinstance(runnable, PlanRunnable):
+        raise UsageError(f"{_opened(bundle).path.name} has no plan; export it with --stream.")
+    yield from streamed_through(runnable, chunks)
 
 
 def run_named(

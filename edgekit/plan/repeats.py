@@ -73,7 +73,7 @@ def for_input(plan: Plan, shape: tuple[int, ...]) -> Plan:
         raise UsageError(f"'{stage.source}' has the shape {planned}, but {shape} was given.")
     more, rest = divmod(shape[repeat.dim] - planned[repeat.dim], repeat.read_by)
     same = _longer(planned, repeat.dim, shape[repeat.dim] - planned[repeat.dim]) == shape
-    if rest or not same or more < -repeat.times:
+    if rest or not same or more < -repeat.times or shape[repeat.dim] < 1:
         shortest = planned[repeat.dim] - repeat.times * repeat.read_by
         form = ", ".join(
             f"{shortest} + n·{repeat.read_by}" if dim == repeat.dim else str(size)
