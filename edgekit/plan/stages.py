@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 from torch.fx import Node
 
+from edgekit.plan.aligned import aligned
 from edgekit.plan.frames import frame_axes
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, run_peak_bytes, timeline
@@ -142,7 +143,7 @@ def _stage(
     modules: list[StepModule] = []
     kinds: dict[str, int] = {}
     windows = []
-    streams = list(strips(network, stretch))
+    streams = list(strips(network, stretch, overlap=True))
     for step in range(streams[0].count):
         for strip, stream in enumerate(streams):
             module = step_module(network, stream, step, door, goes_on=True)
@@ -169,12 +170,18 @@ def _stage(
     return StagePrograms(stage, tuple(module.program() for module in modules))
 
 
-def strips(network: Network, stretch: Stretch) -> Iterator[Stream]:
-    """Every strip of a stretch, row by row, as a stream of steps. A tile is a strip of one step."""
+def strips(network: Network, stretch: Stretch, *, overlap: bool = False) -> Iterator[Stream]:
+    """Every strip of a stretch, row by row, as a stream of steps. A tile is a strip of one step.
+
+    Tiles that may `overlap` are widened where that saves work.
+    """
     over, tiling = stretch.over, stretch.tiling
     sizes = shape(over)
     axis = frame_axes(network).get(over) if tiling.frames > 1 else None
     spans = tile_spans(over, tiling, axis)
+    if overlap and not tiling.stream and over is stretch.result:
+        rank = len(sizes)
+        spans = {dim: aligned(network, over, dim - rank, cut) for dim, cut in spans.items()}
     flow = streamed_dim(over, tiling, axis)
     along = spans.pop(flow) if flow is not None else []
     thin = kept_lines(network, tiling.again) if tiling.stream else frozenset[Node]()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.fx import Node
 
+from edgekit.plan.aligned import aligned
 from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise, PooledToOne, Reduction
@@ -56,10 +57,12 @@ def steps(size: int, parts: int) -> list[IntSpan]:
     return [(start, min(start + length, size)) for start in range(0, size, length)]
 
 
-def along(over: Node, dim: int, parts: int) -> Region:
+def along(network: Network, over: Node, dim: int, parts: int, *, streams: bool) -> Region:
     """The tiles of a tensor along one dimension, other dimensions whole."""
     sizes = shape(over)
     spans = split(sizes[dim], parts)
+    if not streams:
+        spans = aligned(network, over, dim, spans)
     start, stop = (np.array(bounds, dtype=np.int64) for bounds in zip(*spans, strict=True))
     return tuple(
         (start, stop) if position == dim % len(sizes) else (0, size)
@@ -71,7 +74,7 @@ def tile_sizes(
     network: Network, over: Node, dim: int, parts: int, kept: Collection[Node] = ()
 ) -> TileSizes:
     """Sizes of everything up to `over` in tiles along `dim`, which keep lines of `kept` nodes."""
-    found = boxes(network, (), {over: along(over, dim, parts)}, kept)
+    found = boxes(network, (), {over: along(network, over, dim, parts, streams=bool(kept))}, kept)
     count = len(split(shape(over)[dim], parts))
     nodes = network.nodes[: network.position[over] + 1]
     during = np.zeros((len(nodes), count))

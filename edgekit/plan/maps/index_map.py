@@ -36,6 +36,13 @@ class IndexMap:
         """What is computed if `region` is asked for: itself, or more where it cannot be less."""
         return region
 
+    def cell(self, node: Node, dim: int) -> int:
+        """Length along `dim`, -2 or -1, of the cells that are computed: parts of one are cropped.
+
+        1 where whole cells would be cropped as well.
+        """
+        return 1
+
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
         """Boxes of the inputs that computing `region` reads; weights are left out."""
         raise NotImplementedError

@@ -124,7 +124,9 @@ def _is_blocked(node: Any) -> bool:
         return False
     if node.target in ENTRANCES:
         return True
-    return (node.target in WITHIN or _is_slice(node)) and all(map(_is_blocked, node.all_input_nodes))
+    return (node.target in WITHIN or _is_slice(node)) and all(
+        map(_is_blocked, node.all_input_nodes)
+    )
 
 
 def _stays_blocked(user: Node, cropped: Node) -> bool:
