@@ -81,9 +81,10 @@ def _costs(found: Boxes, dim: int) -> Costs:
 
 
 def _crops(node: Node, region: Region, dim: int) -> Costs:
-    """Sides of a box that end within a cell, of two."""
+    """How many of a box's two sides lie within a cell, as a share."""
     cell = map_of(node).cell(node, dim)
     if cell == 1:
         return np.zeros(1)
     within = [np.not_equal(np.asarray(bound) % cell, 0) for bound in region[dim]]
-    return np.mean(np.stack(np.broadcast_arrays(*within)), axis=0)
+    share: Costs = np.mean(np.stack(np.broadcast_arrays(*within)), axis=0)
+    return share

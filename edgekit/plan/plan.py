@@ -73,7 +73,7 @@ class Window:
     read: Box
     """Of the stage's source tensor. Empty where a model takes kept lines only."""
     write: Box
-    """Of the stage's result tensor; for a mean, of the whole of it."""
+    """Of the stage's result tensor; for a mean, of the whole of it. Neighbours may overlap: they agree."""
     share: float = 1.0
     """For a mean over the image: the share of it that these elements are."""
     strip: int = 0

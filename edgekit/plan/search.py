@@ -45,10 +45,11 @@ AGAIN = (0, 1, 2, EVERY)
 MOST_TILES = 4096
 WORST_OVERHEAD = 6.0
 """Edges that multiply a stretch's work by more are not kept."""
-COPY_MACS_PER_BYTE = 8.0
-"""A window's input and output are copied at about 6 GB/s where convolutions run at 50 GMAC/s."""
-RUN_MACS = 5e6
-"""Starting one more run of a model takes about 0.1 ms."""
+COPY_MACS_PER_BYTE = 10.0
+"""A window's input and output are copied at about 5 GB/s where convolutions run at 55 GMAC/s
+(benchmarks/plan_costs.py, as for the next one)."""
+RUN_MACS = 6.5e6
+"""Starting one more run of a model takes about 0.12 ms."""
 
 
 class Stretches:

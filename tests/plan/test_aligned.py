@@ -63,7 +63,9 @@ def crops_behind(network: Network, box: Region, operator: str) -> Iterator[Node]
     size=st.integers(8, 12),
     parts=st.integers(2, 3),
 )
-def test_no_tile_crops_what_it_has_enlarged(factor: int, kernel: int, size: int, parts: int) -> None:
+def test_no_tile_crops_what_it_has_enlarged(
+    factor: int, kernel: int, size: int, parts: int
+) -> None:
     network = planned(Enlarging(factor, kernel), size * factor * parts)
     (result,) = network.outputs
     whole_size = shape(result)[-1]
@@ -95,7 +97,8 @@ def test_tiles_cover_everything_and_grow_by_less_than_two_cells(
     assert len(after) == len(before)
     covered = set()
     for (start, stop), (first, last) in zip(before, after, strict=True):
-        assert abs(start - first) < 2 * factor and abs(stop - last) < 2 * factor
+        assert abs(start - first) < 2 * factor
+        assert abs(stop - last) < 2 * factor
         covered |= set(range(first, last))
     assert covered == set(range(size * factor))
     if factor == 1:
