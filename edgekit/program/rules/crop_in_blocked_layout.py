@@ -9,7 +9,7 @@ must be finite, since 0 · ∞ is none.
 
 Tiles crop what a shrinking branch is joined to. A slice puts the tensor in plain order before it,
 and with it all that it is added to or concatenated with, and in blocks again behind. unet-c16 in 4x4
-tiles at 1024x1024, one thread: 10 % of the time, and 4 MiB of a tile's 40.
+tiles at 1024x1024, one thread: 8 % of the time (see benchmarks/plan_memory.py).
 """
 
 from __future__ import annotations
