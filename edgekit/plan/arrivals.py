@@ -23,10 +23,11 @@ from edgekit.plan.tile_memory import TileBytes, TileMemory
 from edgekit.plan.tile_sizes import Cutting, TileSizes, tile_sizes
 
 Floats = npt.NDArray[np.float64]
-COPY_MACS_PER_BYTE = 8.0
-"""A window's input and output are copied at about 6 GB/s where convolutions run at 50 GMAC/s."""
-RUN_MACS = 5e6
-"""Starting one more run of a model takes about 0.1 ms."""
+COPY_MACS_PER_BYTE = 10.0
+"""A window's input and output are copied at about 5 GB/s where convolutions run at 55 GMAC/s
+(benchmarks/plan_costs.py, as for the next one)."""
+RUN_MACS = 6.5e6
+"""Starting one more run of a model takes about 0.12 ms."""
 MOST_PROGRAMS = 12
 """Of a stream whose steps are runs of models."""
 Key = tuple[int, int, bool, int]
@@ -108,7 +109,7 @@ class Arrivals:
             return Cutting(((0, shape(self.over)[dim]),))
         name = {self._rank - 2: "rows", self._rank - 1: "columns"}.get(dim, "frames")
         alone = Tiling(**{name: parts}, stream=name if streams else "")  # type: ignore[arg-type]
-        spans = tile_spans(self.over, alone, self.axis)[dim]
+        spans = tile_spans(self.network, self.over, alone, self.axis)[dim]
         return Cutting(tuple(spans), again if streams else None)
 
     def is_written(self, tiling: Tiling) -> bool:

@@ -9,7 +9,8 @@ from torch.fx import Node
 
 from edgekit.plan.frames import FrameAxis
 from edgekit.plan.maps.index_map import shape
-from edgekit.plan.tile_sizes import IntSpan, split, steps
+from edgekit.plan.network import Network
+from edgekit.plan.tile_sizes import IntSpan, cell_of, split, steps
 
 EVERY = 1 << 16
 """As a number of expansions: all of them."""
@@ -51,18 +52,22 @@ class Tiling:
 WHOLE = Tiling()
 
 
-def tile_spans(over: Node, tiling: Tiling, axis: FrameAxis | None) -> dict[int, list[IntSpan]]:
+def tile_spans(
+    network: Network, over: Node, tiling: Tiling, axis: FrameAxis | None
+) -> dict[int, list[IntSpan]]:
     """By dimension: the spans that a tiling cuts a tensor into, where it cuts it.
 
     `axis` is that of the tensor's frames.
     """
     sizes = shape(over)
-    counts = {"rows": (len(sizes) - 2, tiling.rows), "columns": (len(sizes) - 1, tiling.columns)}
     found = {}
-    for name, (dim, parts) in counts.items():
+    for name, dim, parts in (("rows", -2, tiling.rows), ("columns", -1, tiling.columns)):
         if parts > 1:
-            cut = steps if tiling.stream == name else split
-            found[dim] = cut(sizes[dim], parts)
+            found[len(sizes) + dim] = (
+                steps(sizes[dim], parts)
+                if tiling.stream == name
+                else split(sizes[dim], parts, cell_of(network, over, dim))
+            )
     if axis is not None and tiling.frames > 1:
         streams = tiling.stream == "frames"
         found[axis.dim] = (

@@ -187,7 +187,7 @@ def strips(network: Network, stretch: Stretch) -> Iterator[Stream]:
     over, tiling = stretch.over, stretch.tiling
     sizes = shape(over)
     axis = frame_axes(network).get(over) if tiling.frames > 1 else None
-    spans = tile_spans(over, tiling, axis)
+    spans = tile_spans(network, over, tiling, axis)
     flow = streamed_dim(over, tiling, axis)
     along = spans.pop(flow) if flow is not None else []
     thin = kept_lines(network, tiling.again) if tiling.stream else frozenset[Node]()

@@ -68,7 +68,7 @@ def run_stretch(
     """
     over, tiling = stretch.over, stretch.tiling
     run = Run(torch.full(shape(over), float("nan")))
-    cut = tile_spans(over, tiling, axis)
+    cut = tile_spans(network, over, tiling, axis)
     rank = len(shape(over))
     streamed = {"rows": rank - 2, "columns": rank - 1, "frames": axis.dim if axis else 0}
     flow = streamed[tiling.stream] if tiling.stream else min(cut)

@@ -68,11 +68,35 @@ class TileSizes:
         return frozenset(np.flatnonzero(self.after.any(axis=1)).tolist())
 
 
-def split(size: int, parts: int) -> list[IntSpan]:
-    """Nearly equal spans of `size`, longer ones first; as many as `parts`, or as there are elements."""
+def split(size: int, parts: int, cell: int = 1) -> list[IntSpan]:
+    """Nearly equal spans of `size`, longer ones first; as many as `parts`, or as there are elements.
+
+    They begin at multiples of `cell`, if each is several of them long: fewer of them are unlike.
+    """
     parts = min(parts, size)
-    bounds = [-(-size * index // parts) for index in range(parts + 1)]
-    return list(pairwise(bounds))
+    cell = cell if size >= FEWEST_CELLS * cell * parts else 1
+    each, longer = divmod(-(-size // cell), parts)
+    bounds = [cell * (index * each + min(index, longer)) for index in range(parts)]
+    return list(pairwise([*bounds, size]))
+
+
+FEWEST_CELLS = 4
+"""In a tile whose bounds are moved to those of cells."""
+MOST_CELL = 16
+"""A tile's bounds are not moved further than half of so many pixels."""
+
+
+def cell_of(network: Network, over: Node, dim: int) -> int:
+    """How many pixels of `over` along `dim`, -2 or -1, come from one: of all enlargements before it.
+
+    A tile that begins within such a cell crops what it enlarges.
+    """
+    found = 1
+    for node in network.nodes[: network.position[over] + 1]:
+        found *= map_of(node).cell(node, dim)
+        if found >= MOST_CELL:
+            return MOST_CELL
+    return found
 
 
 def steps(size: int, parts: int) -> list[IntSpan]:

@@ -36,6 +36,10 @@ class IndexMap:
         """What is computed if `region` is asked for: itself, or more where it cannot be less."""
         return region
 
+    def cell(self, node: Node, dim: int) -> int:
+        """How many elements along `dim`, -2 or -1, come from one and are cropped if less is asked for."""
+        return 1
+
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
         """Boxes of the inputs that computing `region` reads; weights are left out."""
         raise NotImplementedError

@@ -53,6 +53,10 @@ class Resizing(IndexMap):
     def computed(self, node: Node, region: Region) -> Region:
         return region if self.factors(node) else whole(shape(node))
 
+    def cell(self, node: Node, dim: int) -> int:
+        factors = self.factors(node)
+        return factors[dim] if factors and len(factors) >= -dim and node.target in NEAREST else 1
+
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
         source: Any = node.args[0]
         factors = self.factors(node)
@@ -100,6 +104,9 @@ class PixelShuffle(IndexMap):
 
     def computed(self, node: Node, region: Region) -> Region:
         return with_full(region, node, {len(region) - 3})
+
+    def cell(self, node: Node, dim: int) -> int:
+        return int(node.args[1])  # type: ignore[arg-type]
 
     def needs(self, node: Node, region: Region) -> dict[Node, Region]:
         source: Any = node.args[0]

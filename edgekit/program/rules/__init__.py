@@ -10,6 +10,7 @@ from edgekit.program.rules.activation_before_shuffle import ActivationBeforeShuf
 from edgekit.program.rules.blocked_layout_entry import BlockedLayoutEntry
 from edgekit.program.rules.channels_last_shuffle import ChannelsLastShuffle
 from edgekit.program.rules.convolve_before_shuffle import ConvolveBeforeShuffle
+from edgekit.program.rules.crop_in_blocked_layout import CropInBlockedLayout
 from edgekit.program.rules.exact_reciprocal import ReciprocalAsDivision
 from edgekit.program.rules.fold_batch_norm import FoldBatchNorm
 from edgekit.program.rules.frames_as_batch import FramesAsBatch
@@ -22,7 +23,13 @@ from edgekit.program.rules.written_out import WrittenPoolStride, WrittenRMSNorm,
 
 FOR_ONE_RUNTIME = {
     rule.name: rule
-    for rule in (ConvolveBeforeShuffle, ChannelsLastShuffle, TwoMoveShuffle, BlockedLayoutEntry)
+    for rule in (
+        ConvolveBeforeShuffle,
+        ChannelsLastShuffle,
+        TwoMoveShuffle,
+        BlockedLayoutEntry,
+        CropInBlockedLayout,
+    )
 }
 """Rules that a target file asks for by name, because they pay in its runtime only."""
 
