@@ -187,7 +187,7 @@ class _Walk:
         self.extents = np.array([size for _, _, size in spans], dtype=np.int64)
         self.kept = np.array(
             [self._kept[self._numbers[nodes[row]]] for row in rows], dtype=np.bool_
-        ).reshape(len(rows), -1)
+        ).reshape(len(rows), len(self.again))
 
     def sizes(self) -> list[TileSizes]:
         held, at = self.held, self.first_stream
