@@ -1,186 +1,481 @@
-"""The training loop: stages in order, exact resume, EMA weights, metrics as JSON lines."""
+"""`edgekit.distill`: the training loop, from the first batch to the finished student.
+
+What is random in step k of stage s depends on the seed, s and k only. So a checkpoint needs weights,
+their average, the optimisers' state and the two numbers, and a run that was killed anywhere and is
+resumed ends with the same bits as one that was not.
+"""
 
 from __future__ import annotations
 
 import copy
-import json
-import math
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from edgekit.distillation.muon import Muon, mixes_channels
-from edgekit.errors import UsageError
+from edgekit.distillation import run_folder as files
+from edgekit.distillation import sharding
+from edgekit.distillation.averaging import Average
+from edgekit.distillation.batches import (
+    Batches,
+    Place,
+    first_batch,
+    require_items,
+    require_shares,
+    seed_everything,
+)
+from edgekit.distillation.checkpoints import BEST, NEWEST, read_newest, write_whole
+from edgekit.distillation.curves import draw_curves
+from edgekit.distillation.hardware import Hardware, repeatable, started
+from edgekit.distillation.meter import Meter, memory_method, sentence
+from edgekit.distillation.network import Apprentice, TeacherRun, recording_inputs
+from edgekit.distillation.stage import Stage, Validation, select, set_modes
+from edgekit.distillation.taps import Batch, Outputs, Tapped, opened
+from edgekit.errors import StoppedError, UsageError
+from edgekit.model import Model, model_of_module
 
-Losses = dict[str, Tensor]
-"""Weighted loss terms by name; their sum is minimised."""
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One stretch of training: what is minimised, on which modules, for how long."""
-
-    name: str
-    steps: int
-    loss: Callable[[nn.Module, torch.Generator], Losses]
-    """Draws its own batch with the generator, which depends only on seed, stage and step."""
-    trains: tuple[str, ...]
-    """Names of the submodules whose parameters move; the others are frozen. Empty: all."""
-    learning_rate: float
-    warmup_steps: int = 100
-    ema_decay: float = 0.998
-    """Of the average of weights: a short stage needs a fast one, or it mostly returns where it began."""
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    seed: int = 0
-    clip_gradient_norm: float = 1.0
-    checkpoint_every_steps: int = 200
-    log_every_steps: int = 20
+Teacher = Tapped | nn.Module | Callable[[Batch], Outputs] | None
+Progress = Callable[[str], None]
+DRAW_EVERY_S = 60.0  # a picture takes 0.3 s
 
 
-def train(model: nn.Module, stages: Sequence[Stage], run: Path, options: LoopOptions) -> nn.Module:
-    """Train `model` in place through `stages`; returns its exponential moving average.
+def silent(_line: str) -> None:
+    """No progress."""
 
-    `run` keeps `checkpoint.pt` and `metrics.jsonl`. Called again on the same folder, it continues
-    after the last checkpoint and ends with the same weights as a run that was never stopped.
+
+class Distilled(NamedTuple):
+    model: Model
+    """The student with the weights that its last stage left, in eval mode: a copy."""
+    folder: Path
+    """recipe.json, versions.json, metrics.jsonl, curves.png, student.safetensors, checkpoints."""
+
+
+def distill(
+    student: Tapped | nn.Module,
+    teacher: Teacher,
+    data: Any,
+    stages: Sequence[Stage],
+    *,
+    run: str | Path,
+    validation: Validation | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    workers: int = 0,
+    hardware: Hardware | None = None,
+    save_every: int = 200,
+    log_every: int = 20,
+    progress: Progress = silent,
+) -> Distilled:
+    """Train the student through the stages, in place, and return a copy with its averaged weights.
+
+    Args:
+        teacher: a network, which stays as it is; or a function of the batch, for outputs that were
+            computed before; or None.
+        data: a data set with a length and items by index. Its random changes may use torch's, NumPy's
+            or Python's global generators, which are seeded for each item. If an item is a clip, say
+            so with an attribute `frames`, the number of them, so that throughput is in frames.
+        run: the run's folder. With `resume` a run in it goes on, and begins if there is none.
+        workers: processes that make items; 0 makes them in this one.
+        save_every: steps between checkpoints.
+        progress: gets a line every `log_every` steps.
 
     Raises:
-        UsageError: the folder holds a run with another seed or other stages.
-        FloatingPointError: a loss term is not finite; the message names stage, step and term.
+        UsageError: a tap, module, shape, data set or folder cannot be used as asked.
+        TrainingError: a loss is not finite; the message names the step and the term.
+        StoppedError: Ctrl-C or SIGTERM came; the run was saved, and can be resumed.
+        MissingEnvironmentError: the `train` extra is not installed.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    average = copy.deepcopy(model).requires_grad_(False)
-    checkpoint, metrics = run / "checkpoint.pt", run / "metrics.jsonl"
-    settings = _settings(stages, options)
-    done_stages, done_steps, optimiser_states = 0, 0, None
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["settings"] != settings:
-            raise UsageError(
-                f"{run} holds a run of {saved['settings']}, and {settings} was asked for; "
-                "give another folder, or the settings it was begun with."
-            )
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        done_stages, done_steps, optimiser_states = (
-            saved["stage"], saved["step"], saved["optimisers"]
-        )  # fmt: skip
-        _forget_after(metrics, [stage.name for stage in stages[:done_stages]], done_steps)
+    own = student if isinstance(student, Tapped) else Tapped(student)
+    folder, hardware = Path(run), hardware or Hardware()
+    _require_usable(stages, data, validation, seed, save_every, log_every)
+    recipe = _recipe(own, teacher, data, stages, validation, seed, hardware)
+    fabric = started(hardware)
+    for stage in stages:
+        require_shares(stage, fabric.world_size)
+    shipped = copy.deepcopy(own.module)
+    with (
+        repeatable() if hardware.deterministic else nullcontext(),
+        opened(own) as tap,
+        TeacherRun(teacher, fabric) as teaching,
+        _stopping() as stop,
+    ):
+        network = Apprentice(own, tap)
+        fabric.to_device(network)
+        _move_losses(stages, fabric)
+        examples = _rehearse(network, teaching, data, stages, fabric)
+        if fabric.is_global_zero:
+            files.open_folder(folder, recipe, resume=resume)
+        fabric.barrier()
+        state = _restore(folder, network, fabric)
+        if fabric.is_global_zero:
+            files.forget_after(folder, [stage.name for stage in stages], state.stage, state.step)
+            used = {
+                "device": str(fabric.device),
+                "processes": fabric.world_size,
+                "threads": torch.get_num_threads(),
+                "memory": memory_method(fabric.device),
+            }
+            files.write_versions(folder, state.stage, state.step, used)
 
-    for number, stage in enumerate(stages):
-        if number < done_stages:
-            continue
-        parameters = _select_parameters(model, stage.trains)
-        optimisers = _optimisers(parameters, stage.learning_rate)
-        if optimiser_states is not None:
-            for optimiser, state in zip(optimisers, optimiser_states, strict=True):
-                optimiser.load_state_dict(state)
-            optimiser_states = None
-        for step in range(done_steps, stage.steps):
-            started = time.perf_counter()
-            for optimiser in optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = stage.learning_rate * _schedule(step, stage)
-            losses = stage.loss(model, _generator(options.seed, number, step))
-            _require_finite(losses, stage, step)
-            model.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, options.clip_gradient_norm)
-            for optimiser in optimisers:
-                optimiser.step()
-            _update_average(average, model, stage.ema_decay)
-            if step % options.log_every_steps == 0:
-                record: dict[str, object] = {"stage": stage.name, "step": step}
-                record |= {name: round(term.item(), 6) for name, term in losses.items()}
-                record["seconds"] = round(time.perf_counter() - started, 3)
-                with metrics.open("a") as log:
-                    log.write(json.dumps(record) + "\n")
-            if (step + 1) % options.checkpoint_every_steps == 0 or step + 1 == stage.steps:
-                state = {
-                    "settings": settings,
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-                    "stage": number,
-                    "step": step + 1,
-                }
-                _save(checkpoint, state)
-        done_steps = 0
-    return average
+        drawn = time.monotonic()
+        while state.stage < len(stages):
+            stage = stages[state.stage]
+            items = data if stage.data is None else stage.data
+            select(network, stage)
+            module = fabric.setup_module(network)
+            # By name again: FSDP has put shards in the place of the parameters.
+            moving = {name: p for name, p in network.named_parameters() if p.requires_grad}
+            built = stage.optimiser.build(moving)
+            optimisers: list[Any] = [fabric.setup_optimizers(one) for one in built]
+            rates = [[group["lr"] for group in one.param_groups] for one in optimisers]
+            average = None if stage.ema is None else Average(moving, stage.ema)
+            _restore_stage(state, optimisers, average)
+            place = Place(seed, state.stage, state.step, fabric.global_rank, fabric.world_size)
+            pinned = fabric.device.type == "cuda"
+            batches = Batches(items, stage, place, workers, pinned)
+            meter = Meter(stage, items, batches, fabric)
+
+            while state.step < stage.steps and not state.is_patience_over(stage):
+                for optimiser, base in zip(optimisers, rates):
+                    for group, rate in zip(optimiser.param_groups, base):
+                        group["lr"] = rate * stage.rate(state.step, stage.steps)
+                weights = [
+                    loss.weight * loss.schedule(state.step, stage.steps) for loss in stage.losses
+                ]
+                parts: list[Tensor] = []
+                for part in range(stage.accumulate):
+                    batch = fabric.to_device(batches.take())
+                    seed_everything(seed, state.stage, 2, state.step, part, fabric.global_rank)
+                    is_last = part + 1 == stage.accumulate
+                    with nullcontext() if is_last else fabric.no_backward_sync(module):
+                        found = network.outputs(module(batch, stage.forward or own.forward))
+                        target = teaching(batch)
+                        terms = [
+                            loss.of(batch, found, target).float().reshape(())
+                            for loss in stage.losses
+                        ]
+                        total = torch.stack([w * term for w, term in zip(weights, terms)]).sum()
+                        fabric.backward(total / stage.accumulate)
+                    parts.append(torch.stack(terms).detach())
+                norm = None
+                if stage.clip_norm is not None:
+                    norm = nn.utils.clip_grad_norm_(moving.values(), stage.clip_norm)
+                    norm = sharding.local(norm).float()
+                for optimiser in optimisers:
+                    optimiser.step()
+                network.zero_grad(set_to_none=True)
+                if average is not None:
+                    average.update()
+                meter.add(parts, norm)
+                state.step += 1
+
+                at_end = state.step == stage.steps
+                is_validated = validation is not None and (
+                    at_end or state.step % validation.every == 0
+                )
+                is_stopped = stop.was_asked_everywhere(fabric, state.step % log_every == 0)
+                is_saved = at_end or is_stopped or is_validated or state.step % save_every == 0
+                if is_saved or state.step % log_every == 0:
+                    record = meter.record(state.step)
+                    if fabric.is_global_zero:
+                        files.append_metrics(folder, record)
+                        progress(sentence(record, stage.steps))
+                if validation is not None and is_validated:
+                    with average.in_place() if average else nullcontext():
+                        measured = _validate(module, own, validation, fabric)
+                    set_modes(network)
+                    meter.restart()
+                    improved = state.judge(measured, validation, stage)
+                    if fabric.is_global_zero:
+                        named = {"stage": stage.name, "step": state.step, "validation": measured}
+                        files.append_metrics(folder, named)
+                        progress(f"{stage.name} {state.step}/{stage.steps}  {_listed(measured)}")
+                    if improved:
+                        _save(folder / BEST, state, network, optimisers, average, fabric)
+                if is_saved:
+                    _save(folder / NEWEST, state, network, optimisers, average, fabric)
+                    if fabric.is_global_zero and (
+                        is_stopped or time.monotonic() > drawn + DRAW_EVERY_S
+                    ):
+                        draw_curves(files.read_metrics(folder), folder / files.CURVES)
+                        drawn = time.monotonic()
+                if is_stopped:
+                    raise StoppedError(
+                        f"Stopped after step {state.step} of {stage.steps} of stage '{stage.name}', and saved "
+                        f"to {folder}; the same with resume=True (--resume) goes on from there."
+                    )
+
+            if stage.patience is not None:
+                best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
+                sharding.load_module_state(network, best["network"])
+                if average is not None:
+                    average.load(best["average"])
+            if average is not None:
+                average.settle()
+            trained = sharding.module_state(own.module)
+            if fabric.is_global_zero:
+                files.save_student(trained, folder / f"after-{stage.name}.safetensors")
+            state = _Position(state.stage + 1)
+            _save(folder / NEWEST, state, network, [], None, fabric)
+
+        trained = sharding.module_state(own.module)
+        if fabric.is_global_zero:
+            files.save_student(trained, folder / files.STUDENT)
+            draw_curves(files.read_metrics(folder), folder / files.CURVES)
+        fabric.barrier()
+    shipped.cpu().load_state_dict(trained)
+    shipped.requires_grad_(False)
+    return Distilled(model_of_module(shipped, examples), folder)
 
 
-def _select_parameters(model: nn.Module, names: tuple[str, ...]) -> list[nn.Parameter]:
-    model.requires_grad_(not names)
-    for name in names:
-        model.get_submodule(name).requires_grad_(True)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+@dataclass
+class _Position:
+    """Where a run is, and how good it has been in this stage."""
+
+    stage: int = 0
+    step: int = 0
+    """Of the stage; done."""
+    best: float | None = None
+    in_vain: int = 0
+    """Validations since the best."""
+    saved: Mapping[str, Any] | None = None
+    """The checkpoint that this position was read from, until its stage has taken it."""
+
+    def is_patience_over(self, stage: Stage) -> bool:
+        return stage.patience is not None and self.in_vain >= stage.patience.validations
+
+    def judge(self, measured: Mapping[str, float], validation: Validation, stage: Stage) -> bool:
+        """Whether this is the best so far in the stage."""
+        value = measured[validation.watched]
+        sign = 1 if validation.metrics[validation.watched].higher_is_better else -1
+        least = stage.patience.least_gain if stage.patience else 0.0
+        if self.best is None or sign * (value - self.best) > least:
+            self.best, self.in_vain = value, 0
+            return True
+        self.in_vain += 1
+        return False
 
 
-def _optimisers(parameters: Sequence[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the weights that mix channels, AdamW for the rest, at the same learning rate."""
-    dense = [parameter for parameter in parameters if mixes_channels(parameter)]
-    rest = [parameter for parameter in parameters if not mixes_channels(parameter)]
-    optimisers: list[torch.optim.Optimizer] = []
-    if dense:
-        optimisers.append(Muon(dense, rate))
-    if rest:
-        optimisers.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0))
-    return optimisers
+def _require_usable(
+    stages: Sequence[Stage],
+    data: Any,
+    validation: Validation | None,
+    seed: int,
+    save_every: int,
+    log_every: int,
+) -> None:
+    if not stages:
+        raise UsageError("There are no stages; there is nothing to train.")
+    names = [stage.name for stage in stages]
+    for stage in stages:
+        if names.count(stage.name) > 1:
+            raise UsageError(f"Two stages are named '{stage.name}'.")
+        if stage.data is not None or data is not None:
+            items = data if stage.data is None else stage.data
+            require_items(items, f"stage '{stage.name}'")
+        else:
+            raise UsageError(f"Stage '{stage.name}' has no data, and none is given for all stages.")
+        if stage.patience is not None and validation is None:
+            raise UsageError(f"Stage '{stage.name}' has patience, which needs a validation.")
+    if validation is not None:
+        require_items(validation.data, "the validation")
+    if seed < 0:
+        raise UsageError(f"The seed is {seed}; it must be 0 or more.")
+    for name, every in (("save_every", save_every), ("log_every", log_every)):
+        if every < 1:
+            raise UsageError(f"{name} is {every}; it must be a number of steps from 1 up.")
 
 
-def _schedule(step: int, stage: Stage) -> float:
-    """Linear warm-up, then a half cosine to zero."""
-    warm = min(1.0, (step + 1) / stage.warmup_steps)
-    return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+def _recipe(
+    student: Tapped,
+    teacher: Teacher,
+    data: Any,
+    stages: Sequence[Stage],
+    validation: Validation | None,
+    seed: int,
+    hardware: Hardware,
+) -> dict[str, Any]:
+    """What decides the weights that come out: a run is resumed only if all of it is the same."""
+    taught = teacher.module if isinstance(teacher, Tapped) else teacher
+    described: dict[str, Any] = {
+        "seed": seed,
+        "precision": hardware.precision,
+        "student": files.resolved(student),
+        "teacher": files.resolved(teacher),
+    }
+    if isinstance(taught, nn.Module):
+        described["teacher_weights"] = files.fingerprint(taught)
+    if data is not None:
+        described["data"] = files.described_data(data)
+    described["stages"] = []
+    for stage in stages:
+        one = files.resolved(stage)
+        one["data"] = None if stage.data is None else files.described_data(stage.data)
+        described["stages"].append(one)
+    if validation is not None:
+        one = files.resolved(validation)
+        described["validation"] = {**one, "data": files.described_data(validation.data)}
+    return described
 
 
-def _generator(seed: int, stage: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 64 + stage) * 10_000_000 + step)
+def _move_losses(stages: Sequence[Stage], fabric: Fabric) -> None:
+    for stage in stages:
+        for loss in stage.losses:
+            if isinstance(loss.of, nn.Module):
+                fabric.to_device(loss.of)
 
 
-def _require_finite(losses: Losses, stage: Stage, step: int) -> None:
-    for name, term in losses.items():
-        if not torch.isfinite(term):
-            raise FloatingPointError(
-                f"Loss term '{name}' is {term.item()} at step {step} of stage '{stage.name}'; "
-                "lower the learning rate or resume from the last checkpoint."
-            )
+def _rehearse(
+    network: Apprentice,
+    teaching: TeacherRun,
+    data: Any,
+    stages: Sequence[Stage],
+    fabric: Fabric,
+) -> tuple[Tensor, ...]:
+    """Compute each stage's losses once on two items, so that a mistake in the last stage shows now.
+
+    Leaves the student as it was; returns what its module takes, one item of it.
+    """
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    given: tuple[Tensor, ...] = ()
+    with torch.no_grad(), fabric.autocast():
+        for stage in stages:
+            select(network, stage)
+            batch = fabric.to_device(first_batch(data if stage.data is None else stage.data, 2))
+            forward = stage.forward or network.tapped.forward
+            with recording_inputs(network.student) as seen:
+                found = network.outputs(network(batch, forward))
+                given = given or tuple(value[:1].cpu() for value in seen)
+            target = teaching(batch)
+            for loss in stage.losses:
+                term = loss.of(batch, found, target)
+                if not isinstance(term, Tensor) or term.numel() != 1:
+                    shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+                    raise UsageError(
+                        f"Loss '{loss.name}' of stage '{stage.name}' gives {shape}; it must be one number: "
+                        "take the mean."
+                    )
+        for name, value in network.named_buffers():
+            value.copy_(buffers[name])
+    if not given:
+        raise UsageError(
+            "In no stage does the student's own forward run on tensors, so that what it takes is not known; "
+            "let one stage, or the student's Tapped, call the module itself."
+        )
+    return given
+
+
+def _restore(folder: Path, network: Apprentice, fabric: Fabric) -> _Position:
+    """Where the run is; the network gets its weights."""
+    saved = read_newest(folder)
+    if saved is None:
+        return _Position()
+    if saved["world_size"] != fabric.world_size:
+        raise UsageError(
+            f"The run in {folder} was made by {saved['world_size']} processes and {fabric.world_size} would "
+            f"resume it, which gives other bits; start {saved['world_size']} (torchrun --nproc-per-node), or "
+            "begin another run."
+        )
+    network.load_state_dict(saved["network"])
+    return _Position(saved["stage"], saved["step"], saved["best"], saved["in_vain"], saved)
+
+
+def _restore_stage(state: _Position, optimisers: Sequence[Any], average: Average | None) -> None:
+    """Optimisers and average, where the checkpoint was made within the stage."""
+    if state.saved is not None and state.step > 0:
+        for optimiser, one in zip(optimisers, state.saved["optimisers"], strict=True):
+            sharding.load_optimiser_state(optimiser.optimizer, one)
+        if average is not None:
+            average.load(state.saved["average"])
+    state.saved = None
+
+
+def _save(
+    path: Path,
+    state: _Position,
+    network: Apprentice,
+    optimisers: Sequence[Any],
+    average: Average | None,
+    fabric: Fabric,
+) -> None:
+    """All processes gather; the first one writes."""
+    content = {
+        "stage": state.stage,
+        "step": state.step,
+        "best": state.best,
+        "in_vain": state.in_vain,
+        "world_size": fabric.world_size,
+        "network": sharding.module_state(network),
+        "average": {} if average is None else average.state(),
+        "optimisers": [sharding.optimiser_state(one.optimizer) for one in optimisers],
+    }
+    if fabric.is_global_zero:
+        write_whole(path, content)
+    fabric.barrier()
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
-    for copy_of, buffer in zip(average.buffers(), model.buffers(), strict=True):
-        copy_of.copy_(buffer)
+def _validate(
+    module: Any, student: Tapped, validation: Validation, fabric: Fabric
+) -> dict[str, float]:
+    """By the wrapped network, which stays in eval mode."""
+    module.eval()
+    for metric in validation.metrics.values():
+        metric.to(fabric.device)
+        metric.reset()
+    loader = torch.utils.data.DataLoader(validation.data, validation.batch_size)
+    for batch in loader:
+        batch = fabric.to_device(batch)
+        pair = validation.compare(batch, Apprentice.outputs(module(batch, student.forward)))
+        for metric in validation.metrics.values():
+            metric.update(*pair)
+    return {name: float(metric.compute()) for name, metric in validation.metrics.items()}
 
 
-def _save(path: Path, state: dict[str, object]) -> None:
-    """Write beside, then rename, so that a kill leaves the previous checkpoint whole."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+def _listed(measured: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in measured.items())
 
 
-def _settings(stages: Sequence[Stage], options: LoopOptions) -> str:
-    """What must be the same for a run to be continued."""
-    each = (
-        f"{s.name}: {s.steps} steps at {s.learning_rate:g} on {' '.join(s.trains) or 'all'}"
-        for s in stages
-    )
-    return f"seed {options.seed}, {'; '.join(each)}"
+class _Stop:
+    def __init__(self) -> None:
+        self.was_asked = False
+
+    def was_asked_everywhere(self, fabric: Fabric, is_due: bool) -> bool:
+        """Processes stop at the same step: several of them agree only at steps that are `is_due`."""
+        if fabric.world_size == 1:
+            return self.was_asked
+        if not is_due:
+            return False
+        asked = torch.tensor(float(self.was_asked), device=fabric.device)
+        return bool(torch.as_tensor(fabric.all_reduce(asked, reduce_op="sum")) > 0)
 
 
-def _forget_after(metrics: Path, stages_done: Sequence[str], step: int) -> None:
-    """Drop what was logged after the last checkpoint: it will be logged again."""
-    if not metrics.exists():
-        return
-    records = map(json.loads, metrics.read_text().splitlines())
-    kept = [r for r in records if r["stage"] in stages_done or r["step"] < step]
-    metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    """The first Ctrl-C or SIGTERM asks the loop to end after its step; the second one ends at once."""
+    stop = _Stop()
+    before: dict[signal.Signals, Any] = {}
+
+    def ask(number: int, _frame: Any) -> None:
+        stop.was_asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, ask)
+    except ValueError:  # not the main thread, which alone has signals
+        pass
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,49 @@
+"""Models that can be distilled from a folder of videos, by name, and what is asked of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.data_folder import suggestion
+from edgekit.errors import UsageError
+from edgekit.recipe import find_recipe
+
+if TYPE_CHECKING:
+    from edgekit.distillation.hardware import Hardware
+    from edgekit.distillation.loop import Distilled
+
+RECIPES = {"turbo-vaed-mini": "edgekit.distillation.turbo_vaed_mini"}
+"""By name of a model: the module whose `train` makes it."""
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    data: Path
+    """A video, or a folder of videos."""
+    teacher: Path
+    run: Path
+    progress: Callable[[str], None]
+    hardware: Hardware
+    validation: Path | None = None
+    """Videos that are not trained on."""
+    steps: int | None = None
+    """Of all stages together; None: as published in the model's card."""
+    seed: int = 0
+    resume: bool = False
+    workers: int = 2
+
+
+def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
+    """Raises UsageError for a model that has no recipe."""
+    known = find_recipe(name).name
+    if known not in RECIPES:
+        raise UsageError(
+            f"There is no distillation recipe for '{known}' ({suggestion(known, list(RECIPES))}) "
+            "edgekit.distill takes any student and teacher from Python."
+        )
+    train: Callable[[FromFiles], Distilled] = importlib.import_module(RECIPES[known]).train
+    return train
