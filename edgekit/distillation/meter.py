@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +40,8 @@ class Meter:
         self._waited_before = self._batches.waited_seconds
         self._started = time.perf_counter()
 
-    def add(self, parts: Sequence[Tensor], norm: Tensor | None) -> None:
-        """One step: the loss terms of each of its parts, and the length of its gradient."""
-        terms = torch.stack(list(parts)).mean(0)
+    def add(self, terms: Tensor, norm: Tensor | None) -> None:
+        """One step: its loss terms, and the length of its gradient."""
         self._steps.append(terms if norm is None else torch.cat([terms, norm.reshape(1)]))
 
     def record(self, done: int) -> dict[str, Any]:

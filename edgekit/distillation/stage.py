@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from edgekit.data_folder import suggestion
 from edgekit.distillation.losses import Loss
 from edgekit.distillation.optimisers import AdamW, Optimiser
 from edgekit.distillation.schedules import Constant, Schedule
-from edgekit.distillation.taps import Batch, Forward, Outputs
+from edgekit.distillation.taps import Batch, Forward, Outputs, nearest_path
 from edgekit.errors import UsageError
 
 
@@ -120,9 +120,12 @@ class Validation:
         return self.watch or next(iter(self.metrics))
 
 
-def select(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
+def select(
+    network: nn.Module, stage: Stage, reached: Collection[str] | None = None
+) -> dict[str, nn.Parameter]:
     """Freeze all of `network` but what the stage trains; returns that by name.
 
+    Of this, only the parameters `reached` move, where they are known: DDP waits for each one's gradient.
     Raises UsageError for a path that names nothing, and if nothing is left to train.
     """
     parameters = {name: p for name, p in network.named_parameters() if _is_trainable(p)}
@@ -131,12 +134,13 @@ def select(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
         if not any(_covers(pattern, name) for name in parameters):
             raise UsageError(
                 f"Stage '{stage.name}': the student has no parameters at '{pattern}'; "
-                f"{suggestion(pattern, known)}"
+                f"{nearest_path(pattern, known)}"
             )
     chosen = {
         name: parameter
         for name, parameter in parameters.items()
-        if any(_covers(pattern, name) for pattern in stage.trains)
+        if (reached is None or name in reached)
+        and any(_covers(pattern, name) for pattern in stage.trains)
         and not any(_covers(pattern, name) for pattern in stage.frozen)
     }
     if not chosen:
@@ -148,6 +152,16 @@ def select(network: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
         parameter.requires_grad_(True)
     set_modes(network)
     return chosen
+
+
+def require_reached(stage: Stage, reached: Collection[str]) -> None:
+    """Raises UsageError for something that the stage trains and that none of its losses depends on."""
+    for pattern in stage.trains:
+        if not any(_covers(pattern, name) for name in reached):
+            raise UsageError(
+                f"Stage '{stage.name}' trains '{pattern}', and none of its losses depends on that; look at "
+                "how the student runs in this stage, and whether a loss detaches what it compares."
+            )
 
 
 def set_modes(network: nn.Module) -> None:

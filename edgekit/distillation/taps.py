@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,12 @@ def on_first(module: nn.Module, batch: Batch) -> Any:
     )
 
 
+def nearest_path(path: str, known: Sequence[str]) -> str:
+    """A suggestion: the path most like it, or the outermost ones, of which there are not hundreds."""
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.5)
+    return suggestion(path, near or [one for one in known if "." not in one])
+
+
 @dataclass(frozen=True)
 class Tapped:
     """A network, the places in it that are looked at, and how it runs on a batch."""
@@ -48,7 +55,7 @@ class Tapped:
         for tap, path in self.taps.items():
             if path not in known:
                 raise UsageError(
-                    f"Tap '{tap}': {kind} has no module '{path}'; {suggestion(path, list(known))}"
+                    f"Tap '{tap}': {kind} has no module '{path}'; {nearest_path(path, list(known))}"
                 )
         for tap in self.projections:
             if tap not in self.taps:
