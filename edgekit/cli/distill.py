@@ -82,18 +82,19 @@ def distill(
 
 @contextmanager
 def _lines(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on a terminal; else a line on stderr now and then, since a run takes hours."""
+    """A spinner on a terminal; else lines on stderr, of each stage and now and then, for a run takes hours."""
     if sys.stderr.isatty():
         with progress(title) as show:
             yield show
         return
-    last = -PRINT_EVERY_S
+    last, stage = 0.0, ""
 
     def say(line: str) -> None:
-        nonlocal last
-        if time.monotonic() >= last + PRINT_EVERY_S:
+        nonlocal last, stage
+        begins = line.split(" ")[0]
+        if begins != stage or time.monotonic() >= last + PRINT_EVERY_S:
             print(line, file=sys.stderr, flush=True)
-            last = time.monotonic()
+            last, stage = time.monotonic(), begins
 
     with redirect_stdout(sys.stderr):
         yield say if not int(os.environ.get("RANK", 0)) else lambda _line: None

@@ -120,12 +120,16 @@ def _panel(panel: Panel, starts: Mapping[str, int]) -> list[Shape]:
     for (name, points), colour in zip(series.items(), COLOURS * (1 + len(series) // len(COLOURS))):
         for run in _unbroken(points, sorted(starts.values())):
             line = tuple((across(x), up(y)) for x, y in _thinned(run))
-            shapes.append(Line(line if len(line) > 1 else line * 2, colour, 2.0))
+            shapes.append(Line(line, colour, 2.0) if len(line) > 1 else _dot(*line[0], colour))
         if len(panel.series) > 1:
             shapes.append(Line(((place, 50), (place + 18, 50)), colour, 3.0))
             shapes.append(Words(place + 24, 50, name, 13))
             place += 24 + 7.2 * len(name) + 22
     return shapes
+
+
+def _dot(x: float, y: float, colour: str) -> Polygon:
+    return Polygon(((x - 3, y), (x, y - 3), (x + 3, y), (x, y + 3)), colour)
 
 
 def _fitted(values: Sequence[float]) -> _Scale:

@@ -1,7 +1,7 @@
 """Picture quality by torchmetrics, after two protocols. Pictures are N 3 H W, nominally in [0, 1].
 
 Standard: clamped to [0, 1], PSNR per picture with peak 1, SSIM with the 11x11 Gaussian window of sigma
-1.5, LPIPS (AlexNet) on [-1, 1]; means over pictures.
+1.5 over the picture mirrored at its edges, LPIPS (AlexNet) on [-1, 1]; means over pictures.
 Turbo-VAED's (its train_vae/validation_metrics.py): pictures found and pictures expected are each
 stretched to fill [0, 1], batch by batch, before PSNR and SSIM; LPIPS is fed [0, 1] and averaged over a
 map at full size. Its numbers compare with each other only.
@@ -41,11 +41,11 @@ class Stretched(Metric):
     """Another metric, of batches whose least value became 0 and whose greatest 1."""
 
     full_state_update = False
+    higher_is_better = True  # as of both that it is used for
 
     def __init__(self, metric: Metric) -> None:
         super().__init__()
         self.metric = metric
-        self.higher_is_better = metric.higher_is_better
 
     def update(self, found: Tensor, expected: Tensor) -> None:
         self.metric.update(_stretched(found), _stretched(expected))

@@ -74,10 +74,7 @@ def open_folder(folder: Path, recipe: Mapping[str, Any], *, resume: bool) -> Non
             raise UsageError(f"The folder {folder} cannot be made: {error.strerror}.") from error
         write_whole(path, _json(recipe))
         return
-    if not resume:
-        raise UsageError(
-            f"{folder} holds a run; resume it (resume=True, --resume) or give another folder."
-        )
+    require_resumed(folder, resume=resume)
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -87,6 +84,14 @@ def open_folder(folder: Path, recipe: Mapping[str, Any], *, resume: bool) -> Non
         raise UsageError(
             f"{folder} holds a run of another recipe: {difference}. Give another folder, or what the run "
             "was begun with."
+        )
+
+
+def require_resumed(folder: Path, *, resume: bool) -> None:
+    """Raises UsageError where there is a run and none was to be resumed."""
+    if not resume and (folder / RECIPE).exists():
+        raise UsageError(
+            f"{folder} holds a run; resume it (resume=True, --resume) or give another folder."
         )
 
 

@@ -29,7 +29,7 @@ from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled, distill
 from edgekit.distillation.losses import Loss, Match, pyramid_l1, relative_feature_error
 from edgekit.distillation.optimisers import MuonAndAdamW
-from edgekit.distillation.run_folder import STUDENT
+from edgekit.distillation.run_folder import STUDENT, require_resumed
 from edgekit.distillation.schedules import Cosine
 from edgekit.distillation.stage import Stage, Validation
 from edgekit.distillation.taps import Batch, Outputs, Tapped
@@ -229,6 +229,7 @@ def train(asked: FromFiles) -> Distilled:
     The run folder keeps the student after each stage as well: what the convolutions across time are
     worth is the difference between the last two.
     """
+    require_resumed(asked.run, resume=asked.resume)
     numbers = read_numbers() if asked.steps is None else read_numbers().scaled_to(asked.steps)
     pictures, clips = prepare(asked, numbers.data)
     validation = None
