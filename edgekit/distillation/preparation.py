@@ -132,12 +132,18 @@ def rehearse(
         require_reached(stage, names)
         reached[stage.name] = names
     with torch.no_grad():
+        if (
+            not examples
+        ):  # the stages call parts of the student: the last one's batch goes through all
+            with recording_inputs(network.student) as seen, fabric.autocast():
+                network(batch, network.tapped.forward)
+            examples = tuple(value[:1].detach().cpu() for value in seen)
         for name, value in network.named_buffers():
             value.copy_(buffers[name])
     if not examples:
         raise UsageError(
-            "In no stage does the student's own forward run on tensors, so that what it takes is not known; "
-            "let one stage, or the student's Tapped, call the module itself."
+            "The forward of the student's Tapped does not call the module itself on tensors, so that what the "
+            "model takes is not known."
         )
     return Rehearsal(examples, reached)
 

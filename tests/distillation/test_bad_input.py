@@ -154,10 +154,16 @@ def test_a_tap_that_is_no_tensor() -> None:
 
 
 def test_a_student_whose_forward_never_runs_has_no_known_inputs(tmp_path: Path) -> None:
-    inside = [Stage("inside", [Loss("x", lambda b, s, t: s.output.mean())], 2, trains=("0",),
-                    forward=lambda module, batch: module[0](batch[0]))]  # fmt: skip
-    with pytest.raises(UsageError, match="the student's own forward"):
-        small_run(tmp_path, stages=inside)
+    def outer_part(module: nn.Module, batch: Any) -> torch.Tensor:
+        return module[0](batch[0])
+
+    loss = Loss("mean", lambda b, s, t: s.output.mean())
+    stage = Stage("outer", [loss], 2, trains=("0",), forward=outer_part)
+    own = student()
+    with pytest.raises(UsageError, match="does not call the module itself"):
+        small_run(tmp_path / "a", student=Tapped(own.module, forward=outer_part), stages=[stage])
+    model, _ = small_run(tmp_path / "b", student=own, stages=[stage])
+    assert model.example_inputs[0].shape == (1, 3, 8, 8)
 
 
 def test_a_validation_without_a_direction_or_with_a_wrong_name() -> None:
