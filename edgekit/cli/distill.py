@@ -76,7 +76,7 @@ def distill(
         return
     print(f"wrote {found['weights']}: {found['steps']} steps in {found['seconds']:.0f} s")
     for metric, value in found["validation"].items():
-        print(f"{metric}  {value:.4g}")
+        print(f"{metric}  {'not a number' if value is None else format(value, '.4g')}")
     print(f"export it with: edgekit export {name} --weights {found['weights']}")
 
 

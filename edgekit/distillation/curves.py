@@ -54,7 +54,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         for name, value in record.get("losses", {}).items():
             losses.setdefault(name, []).append((x, value))
         for name, value in record.get("validation", {}).items():
-            validation.setdefault(name, []).append((x, value))
+            if value is not None:
+                validation.setdefault(name, []).append((x, value))
         if "frames_per_second" in record:
             speed.setdefault("frames/s", []).append((x, record["frames_per_second"]))
     # Metrics of different units do not share an axis: each is a panel, of which three have room.

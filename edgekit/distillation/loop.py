@@ -40,6 +40,7 @@ from edgekit.distillation.stopping import Stop, stopping
 from edgekit.distillation.taps import Tapped, opened
 from edgekit.errors import StoppedError
 from edgekit.model import Model, model_of_module
+from edgekit.report import json_number
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -208,8 +209,9 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
             set_modes(network)
             meter.restart()
             if fabric.is_global_zero:
-                named = {"stage": stage.name, "step": state.step, "validation": measured}
-                files.append_metrics(folder, named)
+                numbers = {name: json_number(value) for name, value in measured.items()}
+                place_of = {"stage": stage.name, "step": state.step}
+                files.append_metrics(folder, {**place_of, "validation": numbers})
                 run.progress(f"{stage.name} {state.step}/{stage.steps}  {_listed(measured)}")
             if state.judge(measured, validation, stage):
                 save(folder / BEST, state, network, optimisers, average, fabric)
@@ -225,7 +227,7 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
                 f"{folder}; the same with resume=True (--resume) goes on from there."
             )
 
-    if stage.patience is not None:
+    if stage.patience is not None and state.best is not None:
         best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
         sharding.load_module_state(network, best["network"])
         if average is not None:

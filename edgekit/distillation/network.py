@@ -80,7 +80,12 @@ class TeacherRun:
         if self._teacher is None:
             return Outputs(whose="teacher, of which there is none")
         if not isinstance(self._teacher, Tapped):
-            given: Outputs = self._teacher(batch)
+            given = self._teacher(batch)
+            if not isinstance(given, Outputs):
+                raise UsageError(
+                    f"The teacher is a function that returns a {type(given).__name__}; it must return "
+                    "Outputs(output, taps), or be a network."
+                )
             return given
         with self._fabric.autocast():
             output = self._teacher.forward(self._teacher.module, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ class Position:
     def judge(self, measured: Mapping[str, float], validation: Validation, stage: Stage) -> bool:
         """Whether this is the best so far in the stage."""
         value = measured[validation.watched]
+        if math.isnan(value):
+            self.in_vain += 1
+            return False
         sign = 1 if validation.metrics[validation.watched].higher_is_better else -1
         least = stage.patience.least_gain if stage.patience else 0.0
         if self.best is None or sign * (value - self.best) > least:

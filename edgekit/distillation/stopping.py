@@ -35,7 +35,7 @@ def stopping() -> Iterator[Stop]:
 
     def ask(number: int, _frame: Any) -> None:
         stop.was_asked = True
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, before[signal.Signals(number)] or signal.SIG_DFL)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,4 +46,4 @@ def stopping() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)

@@ -148,6 +148,13 @@ def test_a_teacher_does_not_learn(tmp_path: Path) -> None:
         small_run(tmp_path, teacher=taught)
 
 
+def test_a_teacher_that_is_a_function_returns_outputs(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"returns a Tensor; it must return Outputs\(output, taps\)"
+    ):
+        small_run(tmp_path, teacher=lambda batch: batch[0])
+
+
 def test_a_tap_that_is_no_tensor() -> None:
     with pytest.raises(UsageError, match=r"'state' of the student is a tuple, not a tensor"):
         Outputs(None, {"state": (1, 2)})["state"]

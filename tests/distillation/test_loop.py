@@ -254,6 +254,19 @@ def test_patience_ends_a_stage_and_goes_back_to_the_best(tmp_path: Path) -> None
         assert torch.equal(weights_of(model)[name.removeprefix("student.")], value), name
 
 
+def test_a_measure_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    class Undefined(MulticlassAccuracy):
+        def compute(self) -> Tensor:
+            return torch.tensor(math.nan)
+
+    nothing = Validation(Pictures(8), {"x": Undefined(4)}, lambda b, s: (s.output, b[1]), every=1)
+    patient = stages(patience=Patience(validations=2))
+    small_run(tmp_path, stages=patient, validation=nothing)
+    assert not (tmp_path / "best.pt").exists()
+    measured = [(r["stage"], r["validation"]) for r in records(tmp_path) if "validation" in r]
+    assert measured == [(stage, {"x": None}) for stage in ("features", "labels") for _ in range(2)]
+
+
 def test_validation_measures_the_average_and_leaves_no_trace(tmp_path: Path) -> None:
     with_it = small_run(tmp_path / "with", validation=accuracy(every=1))
     without = small_run(tmp_path / "without")
