@@ -48,7 +48,7 @@ def distill(
     precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS))] = "32-true",
     json: Json = False,
 ) -> None:
-    """Train a student on what its teacher computes, and resume it where it was stopped."""
+    """Train a student on what its teacher computes; resumable."""
     if steps is not None and steps < 1:
         raise UsageError(f"--steps is {steps}; it must be 1 or more.")
     if workers < 0:
