@@ -26,11 +26,16 @@ def distill(
     name: Annotated[str, typer.Argument(help="A model with a distillation recipe.")],
     data: Annotated[Path, typer.Option(help="A video, or a folder of videos, to train on.")],
     teacher: Annotated[Path, typer.Option(help="Folder of the teacher's weights.")] = Path("taef2"),
-    run: Annotated[
-        Path | None, typer.Option(help="The run's folder. Default: NAME.run here.")
+    # Not --run: torchrun takes that for an option of its own.
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The run's folder. Default: NAME.run here."),
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Videos to measure on, which are not trained on.")
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="torchvision's AlexNet weights, to measure LPIPS as well.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Of all stages together. Default: as the recipe has them.")
@@ -60,12 +65,12 @@ def distill(
     from edgekit.distillation.hardware import Hardware
 
     train = recipe_named(name)
-    folder = run or Path(f"{name}.run")
+    folder = output or Path(f"{name}.run")
     started = time.perf_counter()
     with _lines(f"edgekit: distill {name}") as show:
         asked = FromFiles(
             data, teacher, folder, show, Hardware(accelerator, None, strategy, precision),  # type: ignore[arg-type]
-            validation, steps, seed, resume, workers,
+            validation, lpips, steps, seed, resume, workers,
         )  # fmt: skip
         distilled = train(asked)
     if int(os.environ.get("RANK", 0)):

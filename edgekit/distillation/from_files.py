@@ -30,6 +30,8 @@ class FromFiles:
     hardware: Hardware
     validation: Path | None = None
     """Videos that are not trained on."""
+    lpips: Path | None = None
+    """torchvision's weights of AlexNet, for LPIPS among the measures."""
     steps: int | None = None
     """Of all stages together; None: as published in the model's card."""
     seed: int = 0

@@ -90,6 +90,14 @@ class Numbers:
             },
         )
 
+    def shared_by(self, processes: int) -> Numbers:
+        """Batches as large as before, or larger by what makes equal shares."""
+        stages = {
+            name: replace(stage, batch_size=-(-stage.batch_size // processes) * processes)
+            for name, stage in self.stages.items()
+        }
+        return replace(self, stages=stages)
+
 
 def read_numbers() -> Numbers:
     path = data_folder("models") / "distillation" / f"{NAME}.toml"
@@ -231,10 +239,9 @@ def train(asked: FromFiles) -> Distilled:
     """
     require_resumed(asked.run, resume=asked.resume)
     numbers = read_numbers() if asked.steps is None else read_numbers().scaled_to(asked.steps)
+    numbers = numbers.shared_by(int(os.environ.get("WORLD_SIZE", 1)))
+    validation = _validation(asked, numbers.data)
     pictures, clips = prepare(asked, numbers.data)
-    validation = None
-    if asked.validation is not None:
-        validation = _validation(asked.validation, asked.teacher, numbers.data, asked.seed)
     distilled = distill(
         new_student(asked.seed), recorded, pictures, stages_of(numbers, clips), run=asked.run,
         validation=validation, seed=asked.seed, resume=asked.resume, workers=asked.workers,
@@ -277,15 +284,21 @@ def prepare(asked: FromFiles, numbers: DataNumbers) -> tuple[Clips, Clips]:
     return Clips(**saved["pictures"]), Clips(**saved["clips"])
 
 
-def _validation(videos: Path, teacher: Path, numbers: DataNumbers, seed: int) -> Validation:
+def _validation(asked: FromFiles, numbers: DataNumbers) -> Validation | None:
+    """On 16 clips as filmed."""
+    if asked.validation is None:
+        if asked.lpips is not None:
+            raise UsageError("LPIPS is measured on validation videos; give them (--validation).")
+        return None
+    from edgekit.distillation.lpips import load_lpips
     from edgekit.distillation.quality import paper_metrics, standard_metrics
 
-    encoder, _ = _teacher(teacher)
+    lpips = None if asked.lpips is None else load_lpips(asked.lpips)
+    metrics = standard_metrics(lpips) | paper_metrics(lpips)
+    encoder, _ = _teacher(asked.teacher)
     sampling = ClipSampling(16, numbers.frames, numbers.size_px)
-    clips = encode(cut_from_folder(videos, sampling, seed), encoder)
-    return Validation(
-        clips, standard_metrics() | paper_metrics(), found_and_expected, every=1000, batch_size=4
-    )
+    clips = encode(cut_from_folder(asked.validation, sampling, asked.seed), encoder)
+    return Validation(clips, metrics, found_and_expected, every=1000, batch_size=4)
 
 
 def found_and_expected(batch: Batch, student: Outputs) -> tuple[Tensor, Tensor]:

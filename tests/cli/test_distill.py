@@ -120,7 +120,7 @@ def test_a_model_without_a_recipe_is_told_from_one_that_does_not_exist(
 @pytest.mark.slow
 def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(folder: Path) -> None:
     """The real program, whose numbers are not made small: stopped as soon as it trains."""
-    words = ["distill", "turbo-vaed-mini", "--data", "clips", "--workers", "0", "--run", "run"]
+    words = ["distill", "turbo-vaed-mini", "--data", "clips", "--workers", "0", "-o", "run"]
     process = subprocess.Popen(
         [sys.executable, "-m", "edgekit", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -15,6 +15,7 @@ from torch import nn
 from edgekit.distillation import Hardware, taef2
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled, distill
+from edgekit.distillation.lpips import layers
 from edgekit.distillation.turbo_vaed_mini import (
     HALF,
     LATENT,
@@ -130,6 +131,15 @@ def test_steps_are_shared_as_the_recipe_has_them() -> None:
     assert [stage.steps for stage in whole_run.scaled_to(1).stages.values()] == [1, 1, 1, 1]
 
 
+def test_batches_grow_to_what_processes_can_share() -> None:
+    sizes = {name: one.batch_size for name, one in read_numbers().stages.items()}
+    shared = read_numbers().shared_by(4).stages
+    for name, size in sizes.items():
+        assert shared[name].batch_size % 4 == 0
+        assert size <= shared[name].batch_size < size + 4
+    assert read_numbers().shared_by(1) == read_numbers()
+
+
 @pytest.fixture
 def asked(tmp_path: Path, teacher: nn.Sequential) -> FromFiles:
     """Two videos and a teacher of random weights."""
@@ -158,12 +168,16 @@ def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_of_videos_becomes_a_student(asked: FromFiles, small_numbers: None) -> None:
-    model, run = train(replace(asked, validation=asked.data))
+    alexnet = asked.data.parent / "alexnet.pth"
+    torch.save({f"features.{k}": v for k, v in layers("alex").state_dict().items()}, alexnet)
+    model, run = train(replace(asked, validation=asked.data, lpips=alexnet))
     assert model.name == "turbo-vaed-mini"
     assert model.weights.startswith("student.safetensors")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     measured = [line["validation"] for line in lines if "validation" in line]
-    assert measured[-1].keys() == {"psnr_db", "ssim", "paper_psnr_db", "paper_ssim"}
+    assert measured[-1].keys() == {
+        "psnr_db", "ssim", "lpips", "paper_psnr_db", "paper_ssim", "paper_lpips",
+    }  # fmt: skip
     saved = load_file(run / "student.safetensors")
     assert all(torch.equal(saved[k], v) for k, v in model.module.state_dict().items())
 
@@ -184,6 +198,8 @@ def test_what_the_teacher_computed_is_kept_and_not_taken_for_another_s(
 def test_a_missing_teacher_or_video_is_named(asked: FromFiles, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"taef2_encoder\.pth; --teacher is the folder"):
         train(replace(asked, teacher=tmp_path))
+    with pytest.raises(UsageError, match="give them \\(--validation\\)"):
+        train(replace(asked, lpips=tmp_path / "alexnet.pth"))
     with pytest.raises(UsageError, match="There is no video file or folder"):
         train(replace(asked, data=tmp_path / "none"))
     with pytest.raises(UsageError, match=r"has no videos: no file ends in \.avi"):
