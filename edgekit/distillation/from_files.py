@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.data_folder import suggestion
-from edgekit.errors import UsageError
+from edgekit.errors import MissingEnvironmentError, UsageError
 from edgekit.recipe import find_recipe
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 RECIPES = {"turbo-vaed-mini": "edgekit.distillation.turbo_vaed_mini"}
 """By name of a model: the module whose `train` makes it."""
+PACKAGES = ("av", "lightning_fabric", "torchmetrics")
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,17 @@ class FromFiles:
 
 
 def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
-    """Raises UsageError for a model that has no recipe."""
+    """Raises UsageError for a model that has no recipe, MissingEnvironmentError without the extra."""
     known = find_recipe(name).name
     if known not in RECIPES:
         raise UsageError(
             f"There is no distillation recipe for '{known}' ({suggestion(known, list(RECIPES))}) "
             "edgekit.distill takes any student and teacher from Python."
         )
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingEnvironmentError(
+                f"Training from videos needs {package}; install it with: pip install 'edgekit-vision[train]'."
+            )
     train: Callable[[FromFiles], Distilled] = importlib.import_module(RECIPES[known]).train
     return train

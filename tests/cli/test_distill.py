@@ -117,6 +117,22 @@ def test_a_model_without_a_recipe_is_told_from_one_that_does_not_exist(
     assert "did you mean 'turbo-vaed-mini'?" in unknown.err
 
 
+def test_without_the_extra_it_is_said_how_to_install_it(
+    edgekit: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "av" else found(name, *more),
+    )
+    result = edgekit("distill", "turbo-vaed-mini", "--data", "clips")
+    assert result.code == 4
+    assert "needs av; install it with: pip install 'edgekit-vision[train]'" in result.err
+
+
 @pytest.mark.slow
 def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(folder: Path) -> None:
     """The real program, whose numbers are not made small: stopped as soon as it trains."""
