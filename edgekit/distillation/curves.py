@@ -12,7 +12,7 @@ from edgekit.plan.picture import HEIGHT, WIDTH, Line, Polygon, Shape, Words, png
 
 INK, FAINT, GRID = "#1f2933", "#66727f", "#e3e7eb"
 COLOURS = ("#1d6fa5", "#c8553d", "#4c8c4a", "#8a5ea8", "#b8860b", "#4a4a4a", "#2a9d8f", "#d1689b")
-LEFT, RIGHT, TOP, BOTTOM, GAP = 76.0, 24.0, 78.0, 52.0, 84.0
+LEFT, RIGHT, TOP, BOTTOM, GAP = 76.0, 24.0, 104.0, 52.0, 84.0
 MOST_POINTS = 400
 
 Points = list[tuple[float, float]]
@@ -117,14 +117,17 @@ def _panel(panel: Panel, starts: Mapping[str, int]) -> list[Shape]:
         for value in _ticks(0, across.high)
     ]
     shapes.append(Words((panel.left + panel.right) / 2, HEIGHT - 14, "steps", 13, INK, "middle"))
-    place = panel.left
+    place, row = panel.left, 0
     for (name, points), colour in zip(series.items(), COLOURS * (1 + len(series) // len(COLOURS))):
         for run in _unbroken(points, sorted(starts.values())):
             line = tuple((across(x), up(y)) for x, y in _thinned(run))
             shapes.append(Line(line, colour, 2.0) if len(line) > 1 else _dot(*line[0], colour))
         if len(panel.series) > 1:
-            shapes.append(Line(((place, 50), (place + 18, 50)), colour, 3.0))
-            shapes.append(Words(place + 24, 50, name, 13))
+            if place > panel.left and place + 24 + 7.2 * len(name) > panel.right:
+                place, row = panel.left, row + 1
+            y = 48.0 + 18 * row
+            shapes.append(Line(((place, y), (place + 18, y)), colour, 3.0))
+            shapes.append(Words(place + 24, y, name, 13))
             place += 24 + 7.2 * len(name) + 22
     return shapes
 

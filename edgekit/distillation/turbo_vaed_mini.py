@@ -80,12 +80,21 @@ class Numbers:
     stages: Mapping[str, StageNumbers]
 
     def scaled_to(self, steps: int) -> Numbers:
-        """`steps` in all, shared by the stages as before, at least one each."""
-        total = sum(stage.steps for stage in self.stages.values())
+        """`steps` in all, shared by the stages as before, at least one each.
+
+        Warm-up and the reach of the average shrink alike: one that reaches back over more steps than
+        there are returns a student that has hardly moved.
+        """
+        share = steps / sum(stage.steps for stage in self.stages.values())
         return replace(
             self,
             stages={
-                name: replace(stage, steps=max(1, round(stage.steps * steps / total)))
+                name: replace(
+                    stage,
+                    steps=max(1, round(stage.steps * share)),
+                    warmup=max(1, round(stage.warmup * share)),
+                    ema=max(0.0, 1 - (1 - stage.ema) / share),
+                )
                 for name, stage in self.stages.items()
             },
         )

@@ -127,8 +127,13 @@ def test_steps_are_shared_as_the_recipe_has_them() -> None:
     total = sum(stage.steps for stage in whole_run.stages.values())
     half = whole_run.scaled_to(total // 2)
     for name, stage in half.stages.items():
-        assert stage.steps == pytest.approx(whole_run.stages[name].steps / 2, abs=1)
-    assert [stage.steps for stage in whole_run.scaled_to(1).stages.values()] == [1, 1, 1, 1]
+        before = whole_run.stages[name]
+        assert stage.steps == pytest.approx(before.steps / 2, abs=1)
+        assert stage.warmup == before.warmup / 2
+        assert 1 - stage.ema == pytest.approx(2 * (1 - before.ema))
+    shortest = whole_run.scaled_to(1).stages.values()
+    assert [(stage.steps, stage.warmup, stage.ema) for stage in shortest] == [(1, 1, 0.0)] * 4
+    assert whole_run.scaled_to(total) == whole_run
 
 
 def test_batches_grow_to_what_processes_can_share() -> None:
