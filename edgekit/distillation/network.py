@@ -67,9 +67,9 @@ class TeacherRun:
                     "The teacher has projections, which nothing trains; give them to the student."
                 )
             self._tap = self._stack.enter_context(opened(self._teacher))
-            module = self._teacher.module
-            self._stack.callback(module.train, module.training)
-            self._fabric.to_device(module.eval())
+            for module in self._teacher.module.modules():
+                self._stack.callback(setattr, module, "training", module.training)
+            self._fabric.to_device(self._teacher.module.eval())
         return self
 
     def __exit__(self, *_error: object) -> None:

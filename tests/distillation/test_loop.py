@@ -85,8 +85,9 @@ def test_hooks_are_gone_after_the_run_and_after_a_failure(tmp_path: Path) -> Non
 
     own, taught = student(), teacher()
     taught.module.train()
+    taught.module[0].eval()
     small_run(tmp_path / "run", student=own, teacher=taught)
-    assert taught.module.training  # as it was
+    assert [module.training for module in taught.module] == [False, True, True, True, True]
     broken = stages(losses=[Loss("nan", lambda b, s, t: s.output.mean() * math.nan)], trains=("*",))
     with pytest.raises(TrainingError):
         small_run(tmp_path / "broken", student=own, teacher=taught, stages=broken)
