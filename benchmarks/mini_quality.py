@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import edgekit
 from edgekit.distillation import taef2
 from edgekit.distillation.clips import read_frames
-from edgekit.distillation.quality import psnr_db, ssim
+from edgekit.distillation.quality import standard_metrics
 from edgekit.zoo.layers import fold_frames
 
 CLIPS = {"bikes.mp4": 250, "cityCC0.mpg": 190, "vtest.avi": 795}
@@ -56,28 +56,33 @@ def main() -> None:
 
     print("| clip | teacher PSNR dB | student PSNR dB | ratio | teacher SSIM | student SSIM |")
     print("|---|---|---|---|---|---|")
-    totals = []
+    totals: list[tuple[float, ...]] = []
     for name, length in CLIPS.items():
-        rows = []
+        of_teacher, of_student = standard_metrics(), standard_metrics()
         for frames in stretches(arguments.clips / name, length):
             latents = torch.cat([encoder(frame[None]) for frame in frames])
             video = student(latents[None].transpose(1, 2))
             pictures = [decode_by_frame(teacher, latents), fold_frames(video)]
-            rows.append([metric(p, frames) for metric in (psnr_db, ssim) for p in pictures])
-        psnr_t, psnr_s, ssim_t, ssim_s = (
-            torch.cat(column).mean().item() for column in zip(*rows, strict=True)
+            for metrics, found in zip((of_teacher, of_student), pictures, strict=True):
+                for metric in metrics.values():
+                    metric.update(found, frames)
+        totals.append(
+            tuple(
+                float(metrics[kind].compute())
+                for kind in ("psnr_db", "ssim")
+                for metrics in (of_teacher, of_student)
+            )
         )
-        totals.append((psnr_t, psnr_s, ssim_t, ssim_s))
         print_row(name, *totals[-1])
     print_row("mean", *(sum(column) / len(totals) for column in zip(*totals, strict=True)))
 
     square = torch.zeros(1, 32, 32, 32)
-    of_teacher = gmac_per_frame(teacher, square, 1)
-    of_student = gmac_per_frame(student, square[:, :, None].expand(-1, -1, 5, -1, -1), 5)
+    teacher_gmac = gmac_per_frame(teacher, square, 1)
+    student_gmac = gmac_per_frame(student, square[:, :, None].expand(-1, -1, 5, -1, -1), 5)
     print(f"\nparameters: student {count(student):,}, teacher decoder {count(teacher):,}")
     print(
-        f"GMAC per frame at 256x256: student {of_student:.2f}, teacher decoder {of_teacher:.2f} "
-        f"({of_teacher / of_student:.1f} times)"
+        f"GMAC per frame at 256x256: student {student_gmac:.2f}, teacher decoder {teacher_gmac:.2f} "
+        f"({teacher_gmac / student_gmac:.1f} times)"
     )
 
 

@@ -9,12 +9,15 @@ from edgekit.errors import (
     EdgekitError,
     MissingEnvironmentError,
     ParityError,
+    StoppedError,
+    TrainingError,
     UsageError,
 )
 
 if TYPE_CHECKING:
     from edgekit.api import export, load, run, stream, verify
     from edgekit.bundle import Bundle
+    from edgekit.distillation.loop import Distilled, distill
     from edgekit.model import Model
     from edgekit.planning import MemoryPlan, memory_plan
     from edgekit.report import Report
@@ -22,13 +25,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "ConversionError",
+    "Distilled",
     "EdgekitError",
     "MemoryPlan",
     "MissingEnvironmentError",
     "Model",
     "ParityError",
     "Report",
+    "StoppedError",
+    "TrainingError",
     "UsageError",
+    "distill",
     "export",
     "load",
     "memory_plan",
@@ -39,9 +46,11 @@ __all__ = [
 
 _HOMES = {
     "Bundle": "edgekit.bundle",
+    "Distilled": "edgekit.distillation.loop",
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Report": "edgekit.report",
+    "distill": "edgekit.distillation.loop",
     "export": "edgekit.api",
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",

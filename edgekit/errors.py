@@ -23,6 +23,18 @@ class UsageError(EdgekitError):
     exit_code = 2
 
 
+class TrainingError(EdgekitError):
+    """A training run cannot go on: a loss is not a number any more."""
+
+    exit_code = 1
+
+
+class StoppedError(EdgekitError):
+    """The user stopped long work, which was saved and can be resumed."""
+
+    exit_code = 130
+
+
 class ParityError(EdgekitError):
     """A written file does not compute what the model computes."""
 

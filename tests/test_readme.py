@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_network(find_recipe("turbo-vaed-ltx")).state_dict(), folder / "Turbo-VAED-LTX.pth"
     )
     np.save(folder / "z.npy", np.zeros((1, 32, 5, 32, 32), np.float32))
+    _make_clips_and_teacher(folder)
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -49,9 +51,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _make_clips_and_teacher(folder: Path) -> None:
+    """clips/ with a video of ten frames, and taef2/ with random weights."""
+    import av
+    import numpy as np
+    import torch
+
+    from edgekit.distillation import taef2
+
+    (folder / "taef2").mkdir()
+    for part, network in (("encoder", taef2.encoder()), ("decoder", taef2.decoder())):
+        torch.save(network.state_dict(), folder / "taef2" / f"taef2_{part}.pth")
+    (folder / "clips").mkdir()
+    with av.open(str(folder / "clips" / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "bgr0"
+        for grey in range(100, 110):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), grey, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
 def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
-    assert verbs == {"list", "info", "export", "run", "verify", "plan", "inspect", "doctor"}
+    assert verbs == {
+        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill",
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -64,14 +89,40 @@ def test_every_readme_command_succeeds_in_the_readme_s_order(
         if "turbo-vaed-ltx" in words:  # 512x512x17 takes minutes and 7 GB here
             words[words.index("512x512")] = "64x64"
             words[words.index("17")] = "9"
+        if "distill" in words:  # hours
+            words[words.index("2000")] = "4"
+            words += ["--workers", "0"]
         assert run_command(words) == 0, command
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    example = python_example("edgekit.verify(")
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "net.bundle" / "manifest.json").is_file()
+
+
+def test_the_distillation_example_teaches_what_its_teacher_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    made: dict[str, Any] = {}
+    exec(compile(python_example("edgekit.distill("), "README.md", "exec"), made)
+    assert (tmp_path / "small.bundle" / "manifest.json").is_file()
+    pictures, labels = torch.utils.data.default_collate(made["data"])
+    for name in ("wide", "small"):
+        right = (made[name](pictures).argmax(1) == labels).float().mean()
+        assert right > 0.95, name
+
+
+def python_example(containing: str) -> str:
+    """The one block of Python that has these words."""
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (found,) = [block for block in blocks if containing in block]
+    return str(found)
 
 
 def test_every_file_the_readme_links_to_exists() -> None:

@@ -11,7 +11,13 @@ import typer
 from edgekit.cli.output import Json, print_json
 from edgekit.report import aligned
 
-EXTRAS = {"huggingface_hub": "hub", "av": "train", "coreai-torch": "coreai"}
+EXTRAS = {
+    "huggingface_hub": "hub",
+    "av": "train",
+    "lightning-fabric": "train",
+    "torchmetrics": "train",
+    "coreai-torch": "coreai",
+}
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgekit.distillation.appearance import Appearance, vary
+from edgekit.errors import MissingEnvironmentError, UsageError, first_line
 
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 SCENE_CUT = 30.0  # mean absolute difference of neighbouring frames, of 255, that two scenes show
 
 
@@ -37,17 +40,15 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
     Raises:
         ValueError: the file has not one such clip.
     """
-    import av
-
     rng = np.random.default_rng(seed)
     clips: list[np.ndarray] = []
-    with av.open(str(video)) as container:
+    with _opened(video) as container:
         stream = container.streams.video[0]
         # Matroska does not store the number of frames.
-        seconds = (container.duration or 0) / av.time_base
+        seconds = (container.duration or 0) / 1_000_000  # FFmpeg's AV_TIME_BASE
         count = stream.frames or int(seconds * float(stream.average_rate or 0))
         spacing = max(sampling.frames, math.ceil(count / sampling.clips))
-        window: list[av.VideoFrame] = []
+        window: list[Any] = []
         for index, frame in enumerate(container.decode(stream)):
             phase = index % spacing
             if phase < sampling.frames:
@@ -61,6 +62,51 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
     if not clips:
         raise ValueError(f"{video.name} has no {sampling.frames} frames in a row of one scene.")
     return torch.from_numpy(np.stack(clips[: sampling.clips]))
+
+
+def cut_from_folder(videos: Path, sampling: ClipSampling, seed: int) -> Tensor:
+    """Cut the same number of clips out of each video of a folder, `sampling.clips` in all, or of one file.
+
+    A video with no stretch that is long enough is left out. Raises UsageError if none is left, and for
+    a file named like a video that is none.
+    """
+    if not videos.exists():
+        raise UsageError(f"There is no video file or folder {videos}.")
+    files = [videos]
+    if videos.is_dir():
+        files = sorted(path for path in videos.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UsageError(
+            f"The folder {videos} has no videos: no file ends in {', '.join(SUFFIXES)}."
+        )
+    each = replace(sampling, clips=math.ceil(sampling.clips / len(files)))
+    cut: list[Tensor] = []
+    for number, file in enumerate(files):
+        try:
+            cut.append(cut_clips(file, each, seed + 1000 * number))
+        except ValueError as error:
+            reason = str(error)
+    if not cut:
+        raise UsageError(reason)
+    return torch.cat(cut)[: sampling.clips]
+
+
+def _opened(video: Path) -> Any:
+    """A PyAV container. Raises UsageError for a file it cannot open."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingEnvironmentError(
+            "Reading videos needs PyAV; install it with: pip install 'edgekit-vision[train]'."
+        ) from error
+    try:
+        container = av.open(str(video))
+    except (av.FFmpegError, OSError) as error:
+        raise UsageError(f"{video} cannot be read as a video: {first_line(error)}.") from error
+    if not container.streams.video:
+        container.close()
+        raise UsageError(f"{video} has no video in it.")
+    return container
 
 
 def _crop(frames: list, sampling: ClipSampling, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
@@ -91,10 +137,8 @@ def read_frames(video: Path, first: int, count: int, multiple: int = 8) -> Tenso
     Raises:
         ValueError: the file ends before `first + count` frames.
     """
-    import av
-
     frames: list[np.ndarray] = []
-    with av.open(str(video)) as container:
+    with _opened(video) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index >= first:
                 frames.append(frame.to_ndarray(format="rgb24"))

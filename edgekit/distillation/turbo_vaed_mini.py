@@ -1,160 +1,177 @@
 """Distil `turbo-vaed-mini` from TAEF2: two halves on the teacher's features, then the whole.
 
-    python -m edgekit.distillation.turbo_vaed_mini --teacher taef2/ --video bbb.mp4 --run run/
+    edgekit distill turbo-vaed-mini --data clips/ --teacher taef2/
 
 The teacher's encoder gives the latents and its decoder gives features to match; the pixel target
-is the video itself, as in Turbo-VAED (arXiv 2508.09136, section 3). No teacher tensor is copied
-into the student: every stage starts from its own initialisation.
-
-The halves do not wait for each other: `--part trunk` and `--part upper` may run at the same time,
-on a core each, before the command without `--part`. The result is the same.
+is the video itself, as in Turbo-VAED (arXiv 2508.09136, section 3). What the teacher computes is kept
+in the run folder: it costs five times what the student does. No teacher tensor is copied into the
+student: every stage starts from its own initialisation.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from dataclasses import dataclass, fields
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edgekit.contract import Size
+from edgekit.data_folder import data_folder, require_types
 from edgekit.distillation import taef2
 from edgekit.distillation.appearance import Appearance
-from edgekit.distillation.clips import ClipSampling, cut_clips
-from edgekit.distillation.loop import LoopOptions, Losses, Stage, train
-from edgekit.distillation.losses import pyramid_l1, relative_feature_error
+from edgekit.distillation.clips import ClipSampling, cut_from_folder
+from edgekit.distillation.from_files import FromFiles
+from edgekit.distillation.loop import Distilled, distill
+from edgekit.distillation.losses import Loss, Match, pyramid_l1, relative_feature_error
+from edgekit.distillation.optimisers import MuonAndAdamW
+from edgekit.distillation.run_folder import STUDENT, require_resumed
+from edgekit.distillation.schedules import Cosine
+from edgekit.distillation.stage import Stage, Validation
+from edgekit.distillation.taps import Batch, Outputs, Tapped
 from edgekit.errors import UsageError
+from edgekit.model import model_of_recipe
 from edgekit.recipe import find_recipe
+from edgekit.zoo.layers import fold_frames
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 
+NAME = "turbo-vaed-mini"
+CACHE = "lesson.pt"
 LATENT, QUARTER, HALF = 6, 11, 16
 """Where the teacher's decoder layers at latent, a quarter and half resolution end."""
-SIZE_PX = 160
-"""Side of a training picture, whole to the student: its borders are trained, its statistics are its own."""
-TRUNK = ("student.conv_in", "student.trunk")
-UPPER = ("student.up4", "student.up2", "student.paint8", "student.paint4", "student.paint2",
-         "project4", "project2")  # fmt: skip
+TRUNK = ("conv_in", "trunk")
+UPPER = ("up4", "up2", "paint8", "paint4", "paint2", "projection")
+
+
+@dataclass(frozen=True)
+class StageNumbers:
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int = 100
+    ema: float = 0.998
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataNumbers:
+    pictures: int
+    clips: int
+    frames: int
+    size_px: int
+
+
+@dataclass(frozen=True)
+class WeightNumbers:
+    features: float
+    squared: float
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """models/distillation/turbo-vaed-mini.toml"""
+
+    data: DataNumbers
+    weights: WeightNumbers
+    stages: Mapping[str, StageNumbers]
+
+    def scaled_to(self, steps: int) -> Numbers:
+        """`steps` in all, shared by the stages as before, at least one each.
+
+        Warm-up and the reach of the average shrink alike: one that reaches back over more steps than
+        there are returns a student that has hardly moved.
+        """
+        share = steps / sum(stage.steps for stage in self.stages.values())
+        return replace(
+            self,
+            stages={
+                name: replace(
+                    stage,
+                    steps=max(1, round(stage.steps * share)),
+                    warmup=max(1, round(stage.warmup * share)),
+                    ema=max(0.0, 1 - (1 - stage.ema) / share),
+                )
+                for name, stage in self.stages.items()
+            },
+        )
+
+    def shared_by(self, processes: int) -> Numbers:
+        """Batches as large as before, or larger by what makes equal shares."""
+        stages = {
+            name: replace(stage, batch_size=-(-stage.batch_size // processes) * processes)
+            for name, stage in self.stages.items()
+        }
+        return replace(self, stages=stages)
+
+
+def read_numbers() -> Numbers:
+    path = data_folder("models") / "distillation" / f"{NAME}.toml"
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        numbers = Numbers(
+            DataNumbers(**table["data"]),
+            WeightNumbers(**table["weights"]),
+            {name: StageNumbers(**stage) for name, stage in table["stages"].items()},
+        )
+        for record in (numbers.data, numbers.weights, *numbers.stages.values()):
+            require_types(record)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path} does not hold the numbers of {NAME}: {error}.") from error
+    return numbers
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Pixels, uint8 K T 3 H W, and the teacher's latents of them, float16 K T 32 H/8 W/8."""
+    """Clips with the teacher's latents, and of single frames its features: a data set.
+
+    Pixels are uint8 K T 3 H W, latents float16 K T 32 H/8 W/8, features at 1/8, 1/4 and 1/2 float16
+    K 64 h w by name.
+    """
 
     pixels: Tensor
     latents: Tensor
+    features: Mapping[str, Tensor]
 
-    def draw(self, clips: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Random clips: their indices, latents N 32 T h w, and frames N·T 3 H W in [0, 1]."""
-        chosen = torch.randint(len(self.pixels), (clips,), generator=generator)
-        frames = self.pixels[chosen].flatten(0, 1).float() / 255
-        return chosen, self.latents[chosen].transpose(1, 2).float(), frames
+    @property
+    def frames(self) -> int:
+        return self.pixels.shape[1]
 
+    def __len__(self) -> int:
+        return len(self.pixels)
 
-@dataclass(frozen=True)
-class TeacherFeatures:
-    """What the teacher's decoder holds of K single frames at 1/8, 1/4 and 1/2: float16 K 64 h w."""
-
-    latent: Tensor
-    quarter: Tensor
-    half: Tensor
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        item = {"pixels": self.pixels[index], "latent": self.latents[index].transpose(0, 1)}
+        return item | {name: values[index] for name, values in self.features.items()}
 
 
-@torch.inference_mode()
-def encode_clips(video: Path, sampling: ClipSampling, encoder: nn.Module, seed: int) -> Clips:
-    pixels = cut_clips(video, sampling, seed)
-    encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    latents = [
-        encoder((clip.float() / 255).contiguous(memory_format=torch.channels_last)).half()
-        for clip in pixels
-    ]
-    return Clips(pixels, torch.stack(latents).contiguous())
+def recorded(batch: Batch) -> Outputs:
+    """The teacher's features, which the data set holds."""
+    taps = {name: batch[name].float() for name in ("trunk", "quarter", "half") if name in batch}
+    return Outputs(None, taps, "teacher")
 
 
-@torch.inference_mode()
-def teacher_features(pictures: Clips, teacher: nn.Sequential) -> TeacherFeatures:
-    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kept: list[list[Tensor]] = [[], [], []]
-    for latents in pictures.latents[:, 0].float().split(16):
-        latent = teacher[:LATENT](latents.contiguous(memory_format=torch.channels_last))
-        quarter = teacher[LATENT:QUARTER](latent)
-        half = teacher[QUARTER:HALF](quarter)
-        for features, kind in zip((latent, quarter, half), kept, strict=True):
-            features = features.half().contiguous(memory_format=torch.contiguous_format)
-            kind.append(features)
-    return TeacherFeatures(*map(torch.cat, kept))
+def trunk_alone(student: nn.Module, batch: Batch) -> Tensor:
+    assert isinstance(student, TurboVAEDMini)
+    return student.trunk_features(_channels_last(batch["latent"].float()))
 
 
-class Apprentice(nn.Module):
-    """The student, and projections of its features to the teacher's that are not shipped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        config = MiniConfig(**find_recipe("turbo-vaed-mini").architecture)
-        self.student = TurboVAEDMini(config)
-        self.project4 = nn.Conv2d(config.widths[1], taef2.WIDTH, 1)
-        self.project2 = nn.Conv2d(config.widths[2], taef2.WIDTH, 1)
-        for block in [*self.student.up4, *self.student.up2]:
-            if hasattr(block, "conv2"):  # a deep sum of blocks starts near its first term
-                with torch.no_grad():
-                    block.conv2.weight.mul_(0.1)
-        for block in self.student.time:  # so that frames train as if it were absent
-            last = block.get_submodule("conv2.pointwise_conv")
-            for parameter in last.parameters():
-                nn.init.zeros_(parameter)
+def upper_alone(student: nn.Module, batch: Batch) -> Tensor:
+    """Pictures from the teacher's features at latent resolution."""
+    assert isinstance(student, TurboVAEDMini)
+    return student.paint(_channels_last(batch["trunk"].float()))[0]
 
 
-class Lesson:
-    """Draws batches and weighs what the student gets wrong."""
+def single_frames(student: nn.Module, batch: Batch) -> Tensor:
+    assert isinstance(student, TurboVAEDMini)
+    return student.paint(trunk_alone(student, batch))[0]
 
-    def __init__(self, pictures: Clips, clips: Clips, features: TeacherFeatures) -> None:
-        self.pictures = pictures
-        self.clips = clips
-        self.features = features
 
-    def trunk(self, model: nn.Module, generator: torch.Generator) -> Losses:
-        """The part at latent resolution, on the teacher's features there."""
-        assert isinstance(model, Apprentice)
-        chosen, latents, _ = self.pictures.draw(8, generator)
-        own = model.student.trunk_features(_channels_last(latents))
-        return {
-            "latent_features": relative_feature_error(own, self.features.latent[chosen].float())
-        }
-
-    def upper(self, model: nn.Module, generator: torch.Generator) -> Losses:
-        """The part above it, from the teacher's features at latent resolution to pixels."""
-        assert isinstance(model, Apprentice)
-        chosen, _, frames = self.pictures.draw(2, generator)
-        return self._painted(model, self.features.latent[chosen].float(), chosen, frames)
-
-    def joined(self, model: nn.Module, generator: torch.Generator) -> Losses:
-        """Both, the upper part on what the lower one computes."""
-        assert isinstance(model, Apprentice)
-        chosen, latents, frames = self.pictures.draw(2, generator)
-        own = model.student.trunk_features(_channels_last(latents))
-        error = relative_feature_error(own, self.features.latent[chosen].float())
-        losses = {"latent_features": 0.3 * error}
-        return losses | self._painted(model, own, chosen, frames)
-
-    def in_time(self, model: nn.Module, generator: torch.Generator) -> Losses:
-        """Short clips through the whole student, convolutions across time included."""
-        assert isinstance(model, Apprentice)
-        _, latents, frames = self.clips.draw(1, generator)
-        features = model.student.across_time(model.student.trunk_features(latents), 1)
-        pictures, _, _ = model.student.paint(_channels_last(features))
-        return picture_losses(pictures, frames)
-
-    def _painted(self, model: Apprentice, own: Tensor, chosen: Tensor, frames: Tensor) -> Losses:
-        pictures, quarter, half = model.student.paint(_channels_last(own))
-        features = self.features
-        quarter_error = relative_feature_error(
-            model.project4(quarter), features.quarter[chosen].float()
-        )
-        half_error = relative_feature_error(model.project2(half), features.half[chosen].float())
-        losses = {"quarter_features": 0.3 * quarter_error, "half_features": 0.3 * half_error}
-        return losses | picture_losses(pictures, frames)
+def whole(student: nn.Module, batch: Batch) -> Tensor:
+    return fold_frames(student(batch["latent"].float()))
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -162,91 +179,110 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
-def picture_losses(pictures: Tensor, target: Tensor) -> Losses:
-    squared = (pictures - target).square().mean()
-    return {"pyramid_l1": pyramid_l1(pictures, target, levels=4), "squared": 20 * squared}
+def pixels_of(batch: Batch) -> Tensor:
+    """N·T 3 H W in [0, 1]."""
+    return batch["pixels"].flatten(0, 1).float() / 255
 
 
-@dataclass(frozen=True)
-class StepCounts:
-    trunk: int = 5000
-    upper: int = 2500
-    joined: int = 9000
-    in_time: int = 400
+def pyramid(batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+    return pyramid_l1(student.output, pixels_of(batch), levels=4)
 
 
-def distil(
-    lesson: Lesson, steps: StepCounts, run: Path, seed: int, part: str | None = None
-) -> TurboVAEDMini | None:
-    """Train in the run folder, going on where an earlier call on it stopped.
-
-    `without-time.safetensors` there is the student before its convolutions across time moved: what
-    they are worth is the difference.
-
-    Returns the student, or None where only the half `part`, "trunk" or "upper", was asked for.
-    """
-    options = LoopOptions(seed=seed)
-    halves = {
-        "trunk": (TRUNK, Stage("trunk", steps.trunk, lesson.trunk, TRUNK, 4e-3)),
-        "upper": (UPPER, Stage("upper", steps.upper, lesson.upper, UPPER, 3e-3)),
-    }
-    model = _apprentice(seed)
-    for half, (names, stage) in halves.items():
-        if part in (None, half):
-            trained = train(_apprentice(seed), [stage], run / half, options)
-            for name in names:
-                model.get_submodule(name).load_state_dict(trained.get_submodule(name).state_dict())
-    if part is not None:
-        return None
-    joined = Stage("joined", steps.joined, lesson.joined, (*TRUNK, *UPPER), 2e-3)
-    frames = train(model, [joined], run / "joined", options)
-    assert isinstance(frames, Apprentice)
-    save_student(frames.student, run / "without-time.safetensors")
-    # Alone: clips are few and alike, and what single frames taught the rest would fade.
-    in_time = Stage(
-        "in-time", steps.in_time, lesson.in_time, ("student.time",), 1e-3, ema_decay=0.98
-    )
-    average = train(frames, [in_time], run / "in-time", options)
-    assert isinstance(average, Apprentice)
-    return average.student
+def squared(batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+    return (student.output - pixels_of(batch)).square().mean()
 
 
-def save_student(student: TurboVAEDMini, path: Path) -> None:
-    save_file({key: value.contiguous() for key, value in student.state_dict().items()}, str(path))
+def features(tap: str, weight: float) -> Loss:
+    return Loss(f"{tap}_features", Match(tap, relative_feature_error), weight)
 
 
-def _apprentice(seed: int) -> Apprentice:
+def new_student(seed: int) -> Tapped:
     torch.manual_seed(seed)
-    return Apprentice()
+    config = MiniConfig(**find_recipe(NAME).architecture)
+    student = TurboVAEDMini(config)
+    for block in [*student.up4, *student.up2]:
+        if hasattr(block, "conv2"):  # a deep sum of blocks starts near its first term
+            with torch.no_grad():
+                block.conv2.weight.mul_(0.1)
+    for block in student.time:  # so that frames train as if it were absent
+        last = block.get_submodule("conv2.pointwise_conv")
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+    projections = {
+        "quarter": nn.Conv2d(config.widths[1], taef2.WIDTH, 1),
+        "half": nn.Conv2d(config.widths[2], taef2.WIDTH, 1),
+    }
+    taps = {"trunk": "trunk", "quarter": "up4", "half": "up2"}
+    return Tapped(student, taps, projections, whole)
 
 
-@dataclass(frozen=True)
-class LessonOptions:
-    pictures: int = 3000
-    clips: int = 160
-    seed: int = 0
+def stages_of(numbers: Numbers, clips: Clips) -> list[Stage]:
+    weight = numbers.weights.features
+    picture = [Loss("pyramid_l1", pyramid), Loss("squared", squared, numbers.weights.squared)]
+    above = [features("quarter", weight), features("half", weight)]
+
+    def stage(name: str, losses: list[Loss], trains: tuple[str, ...], **how: Any) -> Stage:
+        own = numbers.stages[name]
+        return Stage(
+            name, losses, own.steps, trains, optimiser=MuonAndAdamW(own.learning_rate),
+            rate=Cosine(own.warmup), batch_size=own.batch_size, clip_norm=own.clip_norm, ema=own.ema,
+            **how,
+        )  # fmt: skip
+
+    return [
+        stage("trunk", [features("trunk", 1.0)], TRUNK, forward=trunk_alone),
+        stage("upper", [*above, *picture], UPPER, forward=upper_alone),
+        stage(
+            "joined", [features("trunk", weight), *above, *picture], (*TRUNK, *UPPER),
+            forward=single_frames,
+        ),
+        stage("in-time", picture, ("time",), data=clips),
+    ]  # fmt: skip
 
 
-def prepare_lesson(teacher: Path, video: Path, options: LessonOptions, cache: Path) -> Lesson:
-    """Pictures, clips and teacher features; made once, then mapped from the file `cache`.
+def train(asked: FromFiles) -> Distilled:
+    """Cut clips, compute what the teacher has to say of them, and distil.
 
-    Raises UsageError if `cache` was made with other options or from a video of another name.
+    The run folder keeps the student after each stage as well: what the convolutions across time are
+    worth is the difference between the last two.
     """
-    made_from = f"{video.name}, {options}"
+    require_resumed(asked.run, resume=asked.resume)
+    numbers = read_numbers() if asked.steps is None else read_numbers().scaled_to(asked.steps)
+    numbers = numbers.shared_by(int(os.environ.get("WORLD_SIZE", 1)))
+    validation = _validation(asked, numbers.data)
+    pictures, clips = prepare(asked, numbers.data)
+    distilled = distill(
+        new_student(asked.seed), recorded, pictures, stages_of(numbers, clips), run=asked.run,
+        validation=validation, seed=asked.seed, resume=asked.resume, workers=asked.workers,
+        hardware=asked.hardware, progress=asked.progress,
+    )  # fmt: skip
+    weights = distilled.folder / STUDENT
+    return Distilled(model_of_recipe(find_recipe(NAME), weights, Size()), distilled.folder)
+
+
+def prepare(asked: FromFiles, numbers: DataNumbers) -> tuple[Clips, Clips]:
+    """Single pictures with the teacher's features, and clips; made once, then mapped from a file.
+
+    Raises UsageError if the file in the run folder was made of other videos or with other numbers.
+    """
+    cache = asked.run / CACHE
+    made_from = f"{asked.data.name}, {numbers}, seed {asked.seed}"
     if not cache.exists():
-        encoder = taef2.load(taef2.encoder(), _existing(teacher / "taef2_encoder.pth"))
-        decoder = taef2.load(taef2.decoder(), _existing(teacher / "taef2_decoder.pth"))
-        still = ClipSampling(options.pictures, frames=1, size_px=SIZE_PX, appearance=Appearance())
-        moving = ClipSampling(options.clips, frames=5, size_px=SIZE_PX, appearance=Appearance())
-        made = encode_clips(_existing(video), still, encoder, 2 * options.seed)
-        parts = (
-            made,
-            encode_clips(video, moving, encoder, 2 * options.seed + 1),
-            teacher_features(made, decoder),
+        encoder, decoder = _teacher(asked.teacher)
+        still, moving = (
+            ClipSampling(count, frames, numbers.size_px, appearance=Appearance())
+            for count, frames in ((numbers.pictures, 1), (numbers.clips, numbers.frames))
         )
+        asked.progress("cutting clips and computing the teacher's latents and features")
+        pictures = encode(cut_from_folder(asked.data, still, 2 * asked.seed), encoder)
+        pictures = replace(pictures, features=teacher_features(pictures, decoder))
+        clips = encode(cut_from_folder(asked.data, moving, 2 * asked.seed + 1), encoder)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(".partial")
-        torch.save({"made_from": made_from, "parts": [vars(part) for part in parts]}, partial)
+        # Each process of several makes it; the last one's stays, and it is the same.
+        partial = cache.with_suffix(f".{os.getpid()}.partial")
+        torch.save(
+            {"made_from": made_from, "pictures": vars(pictures), "clips": vars(clips)}, partial
+        )
         partial.replace(cache)
     saved = torch.load(cache, weights_only=True, mmap=True)
     if saved["made_from"] != made_from:
@@ -254,41 +290,59 @@ def prepare_lesson(teacher: Path, video: Path, options: LessonOptions, cache: Pa
             f"{cache} was made from {saved['made_from']}, and {made_from} was asked for; "
             "give another run folder."
         )
-    pictures, clips, features = saved["parts"]
-    return Lesson(Clips(**pictures), Clips(**clips), TeacherFeatures(**features))
+    return Clips(**saved["pictures"]), Clips(**saved["clips"])
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UsageError(f"There is no file {path}.")
-    return path
+def _validation(asked: FromFiles, numbers: DataNumbers) -> Validation | None:
+    """On 16 clips as filmed."""
+    if asked.validation is None:
+        if asked.lpips is not None:
+            raise UsageError("LPIPS is measured on validation videos; give them (--validation).")
+        return None
+    from edgekit.distillation.lpips import load_lpips
+    from edgekit.distillation.quality import paper_metrics, standard_metrics
+
+    lpips = None if asked.lpips is None else load_lpips(asked.lpips)
+    metrics = standard_metrics(lpips) | paper_metrics(lpips)
+    encoder, _ = _teacher(asked.teacher)
+    sampling = ClipSampling(16, numbers.frames, numbers.size_px)
+    clips = encode(cut_from_folder(asked.validation, sampling, asked.seed), encoder)
+    return Validation(clips, metrics, found_and_expected, every=1000, batch_size=4)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--teacher", type=Path, required=True, help="folder of the TAEF2 files")
-    parser.add_argument("--video", type=Path, required=True, help="bbb.mp4")
-    parser.add_argument(
-        "--run", type=Path, required=True, help="run folder; continued if it exists"
-    )
-    parser.add_argument("--part", choices=("trunk", "upper"), help="train one half only")
-    for field in (*fields(LessonOptions), *fields(StepCounts)):
-        option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(
-            option, type=int, default=field.default, help=f"default {field.default}"
-        )
-    arguments = parser.parse_args()
-    run = arguments.run
-    try:
-        options = LessonOptions(arguments.pictures, arguments.clips, arguments.seed)
-        lesson = prepare_lesson(arguments.teacher, arguments.video, options, run / "lesson.pt")
-        steps = StepCounts(arguments.trunk, arguments.upper, arguments.joined, arguments.in_time)
-        student = distil(lesson, steps, run, options.seed, arguments.part)
-    except UsageError as error:
-        sys.exit(f"edgekit: {error}")
-    if student is not None:
-        save_student(student, run / "turbo-vaed-mini.safetensors")
+def found_and_expected(batch: Batch, student: Outputs) -> tuple[Tensor, Tensor]:
+    return student.output, pixels_of(batch)
 
 
-if __name__ == "__main__":
-    main()
+@torch.inference_mode()
+def encode(pixels: Tensor, encoder: nn.Module) -> Clips:
+    """uint8 K T 3 H W with the teacher's latents."""
+    encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    latents = [encoder(_channels_last(clip.float() / 255)).half() for clip in pixels]
+    return Clips(pixels, torch.stack(latents).contiguous(), {})
+
+
+@torch.inference_mode()
+def teacher_features(pictures: Clips, teacher: nn.Sequential) -> dict[str, Tensor]:
+    """What the teacher's decoder holds of each clip's first frame at 1/8, 1/4 and 1/2."""
+    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept: dict[str, list[Tensor]] = {"trunk": [], "quarter": [], "half": []}
+    for latents in pictures.latents[:, 0].float().split(16):
+        trunk = teacher[:LATENT](_channels_last(latents))
+        quarter = teacher[LATENT:QUARTER](trunk)
+        half = teacher[QUARTER:HALF](quarter)
+        for name, values in (("trunk", trunk), ("quarter", quarter), ("half", half)):
+            kept[name].append(values.half().contiguous(memory_format=torch.contiguous_format))
+    return {name: torch.cat(values) for name, values in kept.items()}
+
+
+def _teacher(folder: Path) -> tuple[nn.Sequential, nn.Sequential]:
+    """Encoder and decoder. Raises UsageError where a file is missing."""
+    files = [folder / "taef2_encoder.pth", folder / "taef2_decoder.pth"]
+    for file in files:
+        if not file.is_file():
+            raise UsageError(
+                f"There is no file {file}; --teacher is the folder of the TAEF2 files "
+                "(taef2_encoder.pth and taef2_decoder.pth of madebyollin/taesd)."
+            )
+    return taef2.load(taef2.encoder(), files[0]), taef2.load(taef2.decoder(), files[1])

@@ -1,179 +1,330 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
+from small_distillation import Pictures, small_run, stages, student, teacher, weights
 from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
 
-from edgekit.distillation.loop import LoopOptions, Losses, Stage, train
-from edgekit.errors import UsageError
-
-OPTIONS = LoopOptions(checkpoint_every_steps=4, log_every_steps=2)
-
-
-class KilledError(Exception):
-    pass
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-
-
-def stages(kill: tuple[str, int] | None = None, nan: tuple[str, int] | None = None) -> list[Stage]:
-    """Two stages; `kill` and `nan` name a stage and the call at which something happens."""
-    calls = {"first": 0, "second": 0}
-
-    def loss_of(name: str) -> object:
-        def loss(model: nn.Module, generator: torch.Generator) -> Losses:
-            calls[name] += 1
-            if kill == (name, calls[name]):
-                raise KilledError
-            x = torch.randn(8, 3, generator=generator)
-            error = (model(x) - x[:, :2]).square().mean()
-            bad = math.nan if nan == (name, calls[name]) else 1.0
-            return {"error": error, "size": 0.01 * model(x).abs().mean() * bad}
-
-        return loss
-
-    return [
-        Stage("first", 7, loss_of("first"), ("0",), 1e-2, warmup_steps=2),
-        Stage("second", 9, loss_of("second"), (), 5e-3, warmup_steps=2),
-    ]
+import edgekit
+from edgekit.distillation import (
+    AdamW,
+    Cosine,
+    Linear,
+    Loss,
+    Patience,
+    Sgd,
+    Stage,
+    Tapped,
+    Validation,
+)
+from edgekit.distillation.loop import distill
+from edgekit.errors import TrainingError
 
 
-def weights(module: nn.Module) -> list[Tensor]:
-    return [value.clone() for value in module.state_dict().values()]
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("kill", [("first", 2), ("first", 6), ("second", 1), ("second", 7)])
-def test_a_run_that_was_stopped_ends_with_the_same_bits(
-    tmp_path: Path, kill: tuple[str, int]
-) -> None:
-    unstopped = network()
-    expected = train(unstopped, stages(), tmp_path / "unstopped", OPTIONS)
-    with pytest.raises(KilledError):
-        train(network(), stages(kill), tmp_path / "stopped", OPTIONS)
-    resumed = network()
-    average = train(resumed, stages(), tmp_path / "stopped", OPTIONS)
-    assert all(map(torch.equal, weights(resumed), weights(unstopped)))
-    assert all(map(torch.equal, weights(average), weights(expected)))
+def accuracy(every: int = 2) -> Validation:
+    metrics = {"accuracy": MulticlassAccuracy(4)}
+    return Validation(Pictures(8), metrics, lambda batch, found: (found.output, batch[1]), every)
 
 
-def test_a_stopped_run_logs_every_step_once(tmp_path: Path) -> None:
-    with pytest.raises(KilledError):
-        train(network(), stages(("second", 7)), tmp_path, OPTIONS)
-    train(network(), stages(), tmp_path, OPTIONS)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(record["stage"], record["step"]) for record in records] == [
-        *(("first", step) for step in (0, 2, 4, 6)),
-        *(("second", step) for step in (0, 2, 4, 6, 8)),
-    ]
+def test_edgekit_distill_is_the_loop() -> None:
+    assert edgekit.distill is distill
 
 
-def test_a_run_is_not_continued_with_other_settings(tmp_path: Path) -> None:
-    train(network(), stages(), tmp_path, OPTIONS)
-    with pytest.raises(UsageError, match=r"seed 0, .*, and seed 1, .* was asked for"):
-        train(network(), stages(), tmp_path, replace(OPTIONS, seed=1))
-    shorter = [replace(stages()[0], steps=3), stages()[1]]
-    with pytest.raises(UsageError, match="first: 3 steps"):
-        train(network(), shorter, tmp_path, OPTIONS)
+def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path) -> None:
+    model, folder = small_run(tmp_path / "run", validation=accuracy())
+    assert folder == tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        "recipe.json", "versions.json", "metrics.jsonl", "curves.png", "student.safetensors",
+        "newest.pt", "best.pt", "after-features.safetensors", "after-labels.safetensors",
+    }  # fmt: skip
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["seed"] == 0
+    assert [stage["name"] for stage in recipe["stages"]] == ["features", "labels"]
+    assert recipe["stages"][0]["optimiser"] == {
+        "is": "MuonAndAdamW", "learning_rate": 0.01, "betas": [0.9, 0.95],
+    }  # fmt: skip
+    (session,) = json.loads((folder / "versions.json").read_text())
+    assert {"torch", "lightning-fabric", "python"} <= session["versions"].keys()
+    picture = np.asarray(Image.open(folder / "curves.png"))
+    assert (picture != 255).mean() > 0.005
+    saved = load_file(folder / "student.safetensors")
+    assert all(torch.equal(saved[name], value) for name, value in weights_of(model).items())
 
 
-def test_the_rate_warms_up_and_falls_to_nothing(tmp_path: Path) -> None:
-    """AdamW moves a bias with a steady gradient by the rate, step by step."""
-    model = nn.Module()
-    model.bias = nn.Parameter(torch.zeros(1))
-    seen: list[float] = []
+def weights_of(model: edgekit.Model) -> dict[str, Tensor]:
+    return dict(model.module.state_dict())
 
-    def loss(model: nn.Module, generator: torch.Generator) -> Losses:
-        seen.append(model.bias.item())
-        return {"steady": -0.5 * model.bias.sum()}
 
+def test_the_model_is_the_student_alone_in_eval_mode_with_what_it_takes(tmp_path: Path) -> None:
+    given = student()
+    model, _ = small_run(tmp_path, student=given)
+    assert not model.module.training
+    assert model.module is not given.module
+    assert model.module.state_dict().keys() == given.module.state_dict().keys()
+    assert [tuple(value.shape) for value in model.example_inputs] == [(1, 3, 8, 8)]
+    assert model(*model.example_inputs).shape == (1, 4)
+
+
+def test_hooks_are_gone_after_the_run_and_after_a_failure(tmp_path: Path) -> None:
+    def hooks(network: nn.Module) -> int:
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules())
+
+    own, taught = student(), teacher()
+    taught.module.train()
+    taught.module[0].eval()
+    small_run(tmp_path / "run", student=own, teacher=taught)
+    assert [module.training for module in taught.module] == [False, True, True, True, True]
+    broken = stages(losses=[Loss("nan", lambda b, s, t: s.output.mean() * math.nan)], trains=("*",))
+    with pytest.raises(TrainingError):
+        small_run(tmp_path / "broken", student=own, teacher=taught, stages=broken)
+    assert hooks(own.module) == hooks(taught.module) == 0
+
+
+def test_the_teacher_is_left_as_it_was(tmp_path: Path) -> None:
+    taught = teacher()
+    before = copy.deepcopy(taught.module.state_dict())
+    small_run(tmp_path, teacher=taught)
+    assert all(torch.equal(before[key], value) for key, value in taught.module.state_dict().items())
+
+
+def test_a_stage_moves_only_what_it_trains_and_frozen_statistics_rest(tmp_path: Path) -> None:
+    own = student()
+    start = copy.deepcopy(own.module.state_dict())
+    small_run(tmp_path, student=own)
+    first, second = (
+        load_file(tmp_path / f"after-{stage}.safetensors") for stage in ("features", "labels")
+    )
+    assert torch.equal(first["6.weight"], start["6.weight"])
+    assert not torch.equal(first["0.weight"], start["0.weight"])
+    assert not torch.equal(first["1.running_mean"], start["1.running_mean"])
+    assert not torch.equal(second["6.weight"], first["6.weight"])
+    for frozen in ("1.weight", "1.running_mean", "1.num_batches_tracked"):
+        assert torch.equal(second[frozen], first[frozen]), frozen
+
+
+class Scalar(nn.Module):
+    """A network of one number, whose output is that number for every item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bias.expand(len(x))
+
+
+def seen_biases(tmp_path: Path, **stage: Any) -> list[float]:
+    """The number at each step, by a loss that pushes it up steadily, and the average at the end."""
+    network, seen = Scalar(), []
+
+    def steady(batch: Any, found: Any, target: Any) -> Tensor:
+        seen.append(network.bias.item())
+        return -0.5 * found.output.mean()
+
+    made = Stage("only", [Loss("steady", steady)], **stage)
+    model, _ = distill(network, None, torch.zeros(8, 1), [made], run=tmp_path)
+    return [*seen[1:], network.bias.item(), model.module.bias.item()]  # the rehearsal's left out
+
+
+def test_the_rate_follows_its_schedule(tmp_path: Path) -> None:
+    """AdamW moves a number with a steady gradient by the rate, step by step."""
     steps, warmup = 20, 4
-    train(model, [Stage("only", steps, loss, (), 1e-2, warmup)], tmp_path, OPTIONS)
-    moved = np.diff([*seen, model.bias.item()])
+    *seen, _ = seen_biases(
+        tmp_path,
+        steps=steps,
+        optimiser=AdamW(1e-2, weight_decay=0.0),
+        rate=Cosine(warmup),
+        ema=None,
+    )
     expected = [
         1e-2 * min(1, (k + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * k / steps))
         for k in range(steps)
     ]
-    np.testing.assert_allclose(moved, expected, rtol=1e-3)
+    np.testing.assert_allclose(np.diff(seen), expected, rtol=1e-3)
 
 
-def test_gradients_longer_than_one_are_cut_to_one(tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    def loss(model: nn.Module, generator: torch.Generator) -> Losses:
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        if gradients:
-            seen.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
-        return {"steep": 1e3 * model(torch.ones(1, 3)).square().sum()}
-
-    train(network(), [Stage("only", 4, loss, (), 1e-3)], tmp_path, OPTIONS)
-    np.testing.assert_allclose(seen, 1, rtol=1e-4)
+def test_the_result_is_the_exponential_mean_of_the_weights(tmp_path: Path) -> None:
+    *seen, result = seen_biases(tmp_path, steps=6, optimiser=Sgd(0.1, momentum=0.0), ema=0.7)
+    mean = seen[0]
+    for value in seen[1:-1]:
+        mean = 0.7 * mean + 0.3 * value
+    assert seen[-1] == pytest.approx(result)  # the stage leaves its average in the student
+    assert result == pytest.approx(0.7 * mean + 0.3 * (seen[-2] + 0.05), rel=1e-5)
 
 
-def test_a_finished_run_called_again_changes_nothing(tmp_path: Path) -> None:
-    first = train(network(), stages(), tmp_path, OPTIONS)
-    again = train(network(), stages(kill=("second", 1)), tmp_path, OPTIONS)
-    assert all(map(torch.equal, weights(again), weights(first)))
+def test_without_an_average_the_result_is_the_last_weights(tmp_path: Path) -> None:
+    *_, result = seen_biases(tmp_path, steps=4, optimiser=Sgd(0.1, momentum=0.0), ema=None)
+    assert result == pytest.approx(4 * 0.05)
 
 
-def test_nan_stops_with_stage_step_and_term(tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match="'size' is nan at step 3 of stage 'second'"):
-        train(network(), stages(nan=("second", 4)), tmp_path, OPTIONS)
+def test_longer_gradients_are_cut(tmp_path: Path) -> None:
+    *seen, _ = seen_biases(
+        tmp_path, steps=3, optimiser=Sgd(1.0, momentum=0.0), clip_norm=0.125, ema=None
+    )
+    np.testing.assert_allclose(np.diff(seen), 0.125, rtol=1e-4)
+    (record,) = records(tmp_path)
+    assert record["gradient_norm"] == pytest.approx(0.5)  # before the cut
 
 
-def test_a_stage_moves_only_the_modules_that_it_names(tmp_path: Path) -> None:
-    model, start = network(), network()
-    train(model, stages()[:1], tmp_path, OPTIONS)
-    assert torch.equal(model[2].weight, start[2].weight)
-    assert not torch.equal(model[0].weight, start[0].weight)
+def test_a_loss_weighs_what_its_schedule_says(tmp_path: Path) -> None:
+    network, seen = Scalar(), []
+
+    def steady(batch: Any, found: Any, target: Any) -> Tensor:
+        seen.append(network.bias.item())
+        return found.output.mean()
+
+    stage = Stage(
+        "only", [Loss("steady", steady, -2.0, Linear(0.0, 1.0))], 5, ema=None,
+        optimiser=Sgd(1.0, momentum=0.0),
+    )  # fmt: skip
+    distill(network, None, torch.zeros(8, 1), [stage], run=tmp_path, log_every=5)
+    np.testing.assert_allclose(np.diff([*seen[1:], network.bias.item()]), [0, 0.5, 1, 1.5, 2])
+    (record,) = records(tmp_path)
+    assert record["weights"] == {"steady": -2.0}
+    assert record["losses"]["steady"] == pytest.approx(np.mean(seen[1:]))
 
 
-def test_the_average_is_the_exponential_mean_of_the_weights(tmp_path: Path) -> None:
-    model = network()
-    seen: list[Tensor] = []
-
-    def loss(model: nn.Module, generator: torch.Generator) -> Losses:
-        seen.append(model[0].weight.detach().clone())
-        return {"error": model(torch.ones(1, 3)).square().sum()}
-
-    average = train(model, [Stage("only", 5, loss, (), 1e-2, ema_decay=0.9)], tmp_path, OPTIONS)
-    expected = seen[0]
-    for value in [*seen[1:], model[0].weight.detach()]:
-        expected = 0.9 * expected + 0.1 * value
-    torch.testing.assert_close(average[0].weight, expected)
-
-
-def test_buffers_of_the_average_follow_the_model(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-
-    def loss(model: nn.Module, generator: torch.Generator) -> Losses:
-        return {"error": model(torch.randn(8, 3, generator=generator) + 5).square().sum()}
-
-    average = train(model, [Stage("only", 3, loss, (), 1e-2)], tmp_path, OPTIONS)
-    assert torch.equal(average[1].running_mean, model[1].running_mean)
-
-
-def test_metrics_are_json_lines_with_every_term(tmp_path: Path) -> None:
-    train(network(), stages(), tmp_path, OPTIONS)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    assert [(record["stage"], record["step"]) for record in records] == [
-        *(("first", step) for step in (0, 2, 4, 6)),
-        *(("second", step) for step in (0, 2, 4, 6, 8)),
+def test_lines_of_metrics_hold_terms_and_what_the_loop_costs(tmp_path: Path) -> None:
+    data = Pictures()
+    data.frames = 3
+    lines: list[str] = []
+    small_run(tmp_path, data=data, progress=lines.append)
+    found = records(tmp_path)
+    assert [(r["stage"], r["step"]) for r in found] == [
+        *(("features", step) for step in (2, 4, 6)),
+        *(("labels", step) for step in (2, 4, 5)),
     ]
-    assert all(record.keys() >= {"error", "size", "seconds"} for record in records)
+    for record in found:
+        terms = {"features"} if record["stage"] == "features" else {"soft", "hard"}
+        assert record["losses"].keys() == record["weights"].keys() == terms
+        total = sum(record["weights"][t] * record["losses"][t] for t in terms)
+        assert record["loss"] == pytest.approx(total)
+        assert 0 <= record["data_wait"] <= 1
+        assert record["frames_per_second"] > 0
+        assert 100 << 20 < record["peak_memory_bytes"] < 64 << 30
+    assert "features 2/6  loss" in lines[0]
+    assert "frames/s" in lines[0]
+
+
+def test_a_loop_that_waits_for_data_says_so(tmp_path: Path) -> None:
+    import time
+
+    lines: list[str] = []
+    slow = Pictures(on_item=lambda _index: time.sleep(0.02))
+    small_run(tmp_path, data=slow, progress=lines.append)
+    assert "give it more workers" in lines[0]
+    assert records(tmp_path)[0]["data_wait"] > 0.5
+
+
+def test_patience_ends_a_stage_and_goes_back_to_the_best(tmp_path: Path) -> None:
+    class Told(MulticlassAccuracy):
+        """Values as they are told, whatever is measured."""
+
+        values = iter([0.5, 0.9, 0.7, 0.8, 0.6])
+
+        def compute(self) -> Tensor:
+            return torch.tensor(next(self.values))
+
+    validation = Validation(
+        Pictures(8), {"told": Told(4)}, lambda batch, found: (found.output, batch[1]), every=2
+    )
+    patient = stages(steps=40, patience=Patience(validations=3))[1:]
+    own = student()
+    model, _ = small_run(tmp_path, student=own, stages=patient, validation=validation)
+    assert [r["step"] for r in records(tmp_path) if "validation" in r] == [2, 4, 6, 8, 10]
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["step"] == 4
+    assert best["average"].keys() == {
+        f"student.{n}.{kind}" for n in (0, 6) for kind in ("weight", "bias")
+    }
+    for name, value in best["average"].items():
+        assert torch.equal(weights_of(model)[name.removeprefix("student.")], value), name
+
+
+def test_a_measure_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    class Undefined(MulticlassAccuracy):
+        def compute(self) -> Tensor:
+            return torch.tensor(math.nan)
+
+    nothing = Validation(Pictures(8), {"x": Undefined(4)}, lambda b, s: (s.output, b[1]), every=1)
+    patient = stages(patience=Patience(validations=2))
+    small_run(tmp_path, stages=patient, validation=nothing)
+    assert not (tmp_path / "best.pt").exists()
+    measured = [(r["stage"], r["validation"]) for r in records(tmp_path) if "validation" in r]
+    assert measured == [(stage, {"x": None}) for stage in ("features", "labels") for _ in range(2)]
+
+
+def test_validation_measures_the_average_and_leaves_no_trace(tmp_path: Path) -> None:
+    with_it = small_run(tmp_path / "with", validation=accuracy(every=1))
+    without = small_run(tmp_path / "without")
+    assert all(torch.equal(weights(without)[key], value) for key, value in weights(with_it).items())
+    measured = [
+        r["validation"]["accuracy"] for r in records(tmp_path / "with") if "validation" in r
+    ]
+    assert len(measured) == 11
+    state = load_file(tmp_path / "with" / "after-features.safetensors")
+    own = student().module.eval()
+    own.load_state_dict(state)
+    from edgekit.distillation.batches import seed_everything
+
+    seed_everything(0, 3)
+    metric = MulticlassAccuracy(4)
+    batch = next(iter(torch.utils.data.DataLoader(Pictures(8), 8)))
+    assert measured[5] == pytest.approx(float(metric(own(batch[0]), batch[1])))
+
+
+def test_outputs_computed_before_can_stand_for_the_teacher(tmp_path: Path) -> None:
+    from edgekit.distillation import Outputs
+
+    taught = teacher().module.eval()
+    pictures = torch.rand(8, 3, 8, 8)
+    with torch.no_grad():
+        known = taught[:2](pictures)
+    items = [{"picture": p, "features": f} for p, f in zip(pictures, known, strict=True)]
+    own = student(dropout=0.0)
+    fed = Tapped(own.module, own.taps, own.projections, lambda net, batch: net(batch["picture"]))
+    recorded = small_run(
+        tmp_path / "recorded", student=fed, data=items, stages=stages()[:1],
+        teacher=lambda batch: Outputs(None, {"features": batch["features"]}, "teacher"),
+    )  # fmt: skip
+    live = small_run(
+        tmp_path / "live", student=student(dropout=0.0), data=list(zip(pictures, [0] * 8)),
+        stages=stages()[:1],
+    )  # fmt: skip
+    for name, value in weights(live).items():
+        torch.testing.assert_close(weights(recorded)[name], value)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision_trains_and_resumes(tmp_path: Path, precision: Any) -> None:
+    from edgekit.distillation import Hardware
+
+    own = student()
+    hardware = Hardware("cpu", precision=precision)
+    made = small_run(tmp_path, student=own, hardware=hardware, validation=accuracy())
+    assert {value.dtype for value in weights(made).values()} == {torch.float32, torch.int64}
+    assert all(math.isfinite(record.get("loss", 0)) for record in records(tmp_path))
+    small_run(
+        tmp_path, student=student(), hardware=hardware, validation=accuracy(), resume=True,
+    )  # fmt: skip
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    train(network(), [Stage("long", 150, stages()[1].loss, (), 0.1, 5)], tmp_path, OPTIONS)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    first, last = json.loads(lines[0]), json.loads(lines[-1])
-    assert last["error"] < 0.3 * first["error"]
+    longer = stages(steps=150, rate=Linear(1.0, 0.1), optimiser=AdamW(2e-2))[:1]
+    small_run(tmp_path, stages=longer, log_every=10)
+    found = records(tmp_path)
+    assert found[-1]["loss"] < 0.3 * found[0]["loss"]

@@ -1,0 +1,128 @@
+"""edgekit distill"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgekit.cli.output import Json, print_json, progress
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.distillation.loop import Distilled
+
+PRINT_EVERY_S = 10.0
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
+
+
+def distill(
+    name: Annotated[str, typer.Argument(help="A model with a distillation recipe.")],
+    data: Annotated[Path, typer.Option(help="A video, or a folder of videos, to train on.")],
+    teacher: Annotated[Path, typer.Option(help="Folder of the teacher's weights.")] = Path("taef2"),
+    # Not --run: torchrun takes that for an option of its own.
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The run's folder. Default: NAME.run here."),
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Videos to measure on, which are not trained on.")
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="torchvision's AlexNet weights, to measure LPIPS as well.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of all stages together. Default: as the recipe has them.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in its folder; begin if there is none."),
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that make batches; 0: this one.")] = 2,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    strategy: Annotated[
+        str, typer.Option(help="Of several processes, which torchrun starts: ddp or fsdp.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS))] = "32-true",
+    json: Json = False,
+) -> None:
+    """Train a student on what its teacher computes; resumable."""
+    if steps is not None and steps < 1:
+        raise UsageError(f"--steps is {steps}; it must be 1 or more.")
+    if workers < 0:
+        raise UsageError(f"--workers is {workers}; it must be 0 or more.")
+    if precision not in PRECISIONS:
+        raise UsageError(f"There is no precision '{precision}'; there are {', '.join(PRECISIONS)}.")
+
+    from edgekit.distillation.from_files import FromFiles, recipe_named
+    from edgekit.distillation.hardware import Hardware
+
+    train = recipe_named(name)
+    folder = output or Path(f"{name}.run")
+    started = time.perf_counter()
+    with _lines(f"edgekit: distill {name}") as show:
+        asked = FromFiles(
+            data, teacher, folder, show, Hardware(accelerator, None, strategy, precision),  # type: ignore[arg-type]
+            validation, lpips, steps, seed, resume, workers,
+        )  # fmt: skip
+        distilled = train(asked)
+    if int(os.environ.get("RANK", 0)):
+        return
+    found = _summary(distilled, time.perf_counter() - started)
+    if json:
+        print_json(found)
+        return
+    print(f"wrote {found['weights']}: {found['steps']} steps in {found['seconds']:.0f} s")
+    for metric, value in found["validation"].items():
+        print(f"{metric}  {'not a number' if value is None else format(value, '.4g')}")
+    print(f"export it with: edgekit export {name} --weights {found['weights']}")
+
+
+@contextmanager
+def _lines(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on a terminal; else lines on stderr, of each stage and now and then, for a run takes hours."""
+    if sys.stderr.isatty():
+        with progress(title) as show:
+            yield show
+        return
+    last, stage = 0.0, ""
+
+    def say(line: str) -> None:
+        nonlocal last, stage
+        begins = line.split(" ")[0]
+        if begins != stage or time.monotonic() >= last + PRINT_EVERY_S:
+            print(line, file=sys.stderr, flush=True)
+            last, stage = time.monotonic(), begins
+
+    with redirect_stdout(sys.stderr):
+        yield say if not int(os.environ.get("RANK", 0)) else lambda _line: None
+
+
+def _summary(distilled: Distilled, seconds: float) -> dict[str, Any]:
+    from edgekit.distillation.run_folder import STUDENT, read_metrics
+
+    records = read_metrics(distilled.folder)
+    training = [record for record in records if "losses" in record]
+    measured = [record["validation"] for record in records if "validation" in record]
+    done = {record["stage"]: record["step"] for record in training}
+    speeds = sorted(record["frames_per_second"] for record in training)
+    return {
+        "model": distilled.model.name,
+        "run": str(distilled.folder),
+        "weights": str(distilled.folder / STUDENT),
+        "steps": sum(done.values()),
+        "stages": done,
+        "losses": training[-1]["losses"],
+        "validation": measured[-1] if measured else {},
+        "frames_per_second": speeds[len(speeds) // 2],
+        "data_wait": sum(record["data_wait"] for record in training) / len(training),
+        "peak_memory_bytes": max(record["peak_memory_bytes"] for record in training),
+        "seconds": seconds,
+    }

@@ -1,0 +1,53 @@
+"""The exponential moving average of weights (EMA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.distillation.sharding import local, shard_like, whole
+
+
+class Average:
+    """Averages of `parameters`, which begin at what those are."""
+
+    @torch.no_grad()
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self._names = list(parameters)
+        self._decay = decay
+        # A half-precision average would not move: its steps are a thousandth of its value.
+        self._means = [p.detach().float().clone() for p in parameters.values()]
+        self._own = [local(mean) for mean in self._means]
+        self._values = [local(p) for p in parameters.values()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        torch._foreach_lerp_(self._own, [value.float() for value in self._values], 1 - self._decay)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """The averages become the parameters."""
+        for mean, value in zip(self._own, self._values):
+            value.copy_(mean)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The network has the averages within the block."""
+        kept = [value.clone() for value in self._values]
+        self.settle()
+        try:
+            yield
+        finally:
+            for value, own in zip(self._values, kept):
+                value.copy_(own)
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: whole(mean) for name, mean in zip(self._names, self._means)}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for name, mean, own in zip(self._names, self._means, self._own):
+            own.copy_(local(shard_like(state[name], mean)))

@@ -1,0 +1,58 @@
+"""Models that can be distilled from a folder of videos, by name, and what is asked of them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.data_folder import suggestion
+from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.recipe import find_recipe
+
+if TYPE_CHECKING:
+    from edgekit.distillation.hardware import Hardware
+    from edgekit.distillation.loop import Distilled
+
+RECIPES = {"turbo-vaed-mini": "edgekit.distillation.turbo_vaed_mini"}
+"""By name of a model: the module whose `train` makes it."""
+PACKAGES = ("av", "lightning_fabric", "torchmetrics")
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    data: Path
+    """A video, or a folder of videos."""
+    teacher: Path
+    run: Path
+    progress: Callable[[str], None]
+    hardware: Hardware
+    validation: Path | None = None
+    """Videos that are not trained on."""
+    lpips: Path | None = None
+    """torchvision's weights of AlexNet, for LPIPS among the measures."""
+    steps: int | None = None
+    """Of all stages together; None: as published in the model's card."""
+    seed: int = 0
+    resume: bool = False
+    workers: int = 2
+
+
+def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
+    """Raises UsageError for a model that has no recipe, MissingEnvironmentError without the extra."""
+    known = find_recipe(name).name
+    if known not in RECIPES:
+        raise UsageError(
+            f"There is no distillation recipe for '{known}' ({suggestion(known, list(RECIPES))}) "
+            "edgekit.distill takes any student and teacher from Python."
+        )
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingEnvironmentError(
+                f"Training from videos needs {package}; install it with: pip install 'edgekit-vision[train]'."
+            )
+    train: Callable[[FromFiles], Distilled] = importlib.import_module(RECIPES[known]).train
+    return train
