@@ -101,15 +101,15 @@ def video_networks(draw: st.DrawFn) -> nn.Module:
     return nn.Sequential(*drawn, TimeConv(2, 3, 1, causal=causal, zeros=True)).eval()
 
 
-def causal_decoder() -> nn.Module:
+def causal_decoder(channels: int = 8) -> nn.Module:
     """As causal video decoders are built: the first latent gives one frame, others two each."""
     torch.manual_seed(0)
     options = {"causal": True, "zeros": False}
     return nn.Sequential(
-        TimeConv(4, 8, 3, causal=True, zeros=False),
-        TimeResidual(8, **options),
-        MoreFrames(8, drop_first=True, **options),
-        TwiceAsLarge(8),
-        TimeResidual(8, **options),
-        TimeConv(8, 3, 3, causal=True, zeros=False),
+        TimeConv(4, channels, 3, causal=True, zeros=False),
+        TimeResidual(channels, **options),
+        MoreFrames(channels, drop_first=True, **options),
+        TwiceAsLarge(channels),
+        TimeResidual(channels, **options),
+        TimeConv(channels, 3, 3, causal=True, zeros=False),
     ).eval()

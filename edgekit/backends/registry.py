@@ -14,7 +14,7 @@ from edgekit.errors import UsageError
 from edgekit.program.program import Program
 from edgekit.target import Target
 
-Session = Literal["default", "serving", "unrolled"]
+Session = Literal["default", "serving", "frugal"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 EVERY_TYPE = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 

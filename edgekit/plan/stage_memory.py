@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch.fx import Node
 
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, storages
-from edgekit.plan.network import network_of
+from edgekit.plan.network import Network, network_of
 from edgekit.plan.plan import Stage
 from edgekit.program.program import Program
+
+aten = torch.ops.aten
+Counts = npt.NDArray[np.int64]
 
 
 def stored_beside(stage: Stage) -> list[int]:
@@ -55,5 +61,34 @@ def _run_bytes(program: Program) -> int:
     sizes = [prod(shape(node)) * model.bytes_per_element(node) for node in network.nodes]
     live = storages(network, network.nodes, doors, model).live_bytes(
         np.array(sizes, dtype=np.float64)[:, None]
-    )
-    return int(live.max())
+    )[:, 0]
+    return int((live + reordered_bytes(network, sizes)).max())
+
+
+def reordered_bytes(network: Network, sizes: Sequence[int]) -> Counts:
+    """What each step needs for copies in another layout, beside its input and output.
+
+    onnxruntime computes convolutions on blocks of channels. An input in plain order is copied into
+    blocks first, and an output that somebody reads in plain order is copied back.
+    """
+    extra = np.zeros(len(network.nodes), dtype=np.int64)
+    for step, node in enumerate(network.nodes):
+        source = node.args[0] if node.target is aten.conv2d.default else None
+        if not isinstance(source, Node) or min(shape(source)[1], shape(node)[1]) < FEWEST_CHANNELS:
+            continue
+        given, made = sizes[network.position[source]], sizes[step]
+        goes_on = any(network.position[reader] > step for reader in network.readers[source])
+        if source.target not in IN_BLOCKS:
+            extra[step] = given if goes_on else max(0, given - made)
+        if any(reader.target not in IN_BLOCKS for reader in network.readers[node]):
+            extra[step] = max(extra[step], made - given)
+    return extra
+
+
+FEWEST_CHANNELS = 16
+IN_BLOCKS = {
+    aten.conv2d.default, aten.max_pool2d.default, aten.avg_pool2d.default, aten.relu.default,
+    aten.add.Tensor, aten.upsample_nearest2d.vec, aten.clamp.default, aten.hardtanh.default,
+    aten.sigmoid.default,
+}  # fmt: skip
+"""Operators that onnxruntime computes on blocks of channels, or as part of a convolution."""

@@ -63,8 +63,9 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         for node in (built.source, built.result)
     }
     held = list(_bytes(network, found, stages, tensors))
+    streams = any(stretch.tiling.stream for stretch in found.runs)
     plan = Plan(
-        "serving",
+        "frugal" if streams else "serving",
         arena_bytes(max(stage.run for stage in held)),
         tensors,
         tuple(built.stage for built in stages),
@@ -109,7 +110,7 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     )
     tensors = {spec.name: Tensor(spec.shape, spec.dtype) for spec in (given, made)}
     return Plan(
-        "unrolled",
+        "frugal",
         arena_bytes(peak),
         tensors,
         (stage,),

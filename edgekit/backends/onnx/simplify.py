@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from edgekit.backends.onnx.leaves import leaves_last
 from edgekit.backends.onnx.load import load
 from edgekit.backends.runnable import Array
 from edgekit.errors import first_line
@@ -52,7 +53,9 @@ def simplify(path: Path, inputs: Mapping[str, Array]) -> str:
         reason = _changed(path, candidate, inputs)
         if reason:
             return f"onnxsim's graph ({after} of {before} nodes) was dropped: {reason}"
-        candidate.replace(path)
+        simplified = onnx.load(str(candidate))
+        leaves_last(simplified)
+        path.write_bytes(simplified.SerializeToString(deterministic=True))
         return f"onnxsim removed {before - after} of {before} nodes"
     except subprocess.TimeoutExpired:
         return f"onnxsim took over {TIMEOUT_S} s and was dropped"

@@ -14,6 +14,7 @@ import torch
 from onnx_ir.passes import common
 from onnxscript import optimizer
 
+from edgekit.backends.onnx.leaves import leaves_last
 from edgekit.backends.onnx.quiet import quiet
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, first_line
@@ -61,6 +62,7 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
     _require_opset(model, options.opset)
     model.ir_version = min(model.ir_version, options.ir_version)
     _strip_build_traces(model)
+    leaves_last(model)
     onnx.helper.set_model_props(
         model, {**_contract(program.inputs, program.outputs), **options.notes}
     )
