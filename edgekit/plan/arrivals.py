@@ -26,6 +26,10 @@ Floats = npt.NDArray[np.float64]
 COPY_MACS_PER_BYTE = 10.0
 """A window's input and output are copied at about 5 GB/s where convolutions run at 55 GMAC/s
 (benchmarks/plan_costs.py, as for the next one)."""
+JOIN_MACS_PER_BYTE = 25.0
+"""Kept lines are joined to new ones and cut off again in plain order, so that convolutions leave and enter
+their blocked layout: unet-c16 at 1024x1024 as 16 steps of 64 rows took 1.36 times the whole's time at
+no multiplication more."""
 RUN_MACS = 6.5e6
 """Starting one more run of a model takes about 0.12 ms."""
 MOST_PROGRAMS = 12
@@ -142,8 +146,8 @@ class Arrivals:
             cost[row] = macs[row]
             if self.model.windows_copied:
                 copied = (read * self.bytes)[positions] + elements[-1] * self.bytes[-1]
-                copied += _behind(moved * self.bytes, positions)
                 cost[row] += COPY_MACS_PER_BYTE * copied + RUN_MACS * tiling.count
+                cost[row] += JOIN_MACS_PER_BYTE * _behind(moved * self.bytes, positions)
         return Costs(tuple(tilings), np.rint(runs), macs, cost)
 
     def step_bytes(self, source: Node, tiling: Tiling) -> Floats:

@@ -135,14 +135,15 @@ class Found:
         """The stretches, with neighbours that run at once joined to one."""
         joined: list[Stretch] = []
         for stretch in self.stretches:
-            if joined and stretch.tiling == joined[-1].tiling == WHOLE:
-                joined[-1] = _one_run(joined[-1], stretch)
-            else:
-                joined.append(stretch)
+            both = one_run(joined[-1], stretch) if joined else None
+            joined = [*joined[:-1], both] if both else [*joined, stretch]
         return tuple(joined)
 
 
-def _one_run(first: Stretch, second: Stretch) -> Stretch:
+def one_run(first: Stretch, second: Stretch) -> Stretch | None:
+    """Two stretches as one, if both run at once."""
+    if first.tiling != WHOLE or second.tiling != WHOLE:
+        return None
     worst = max(first, second, key=lambda stretch: stretch.peak_bytes)
     return Stretch(
         first.source,

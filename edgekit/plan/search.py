@@ -26,7 +26,7 @@ from torch.fx import Node
 from edgekit.plan.arrivals import Arrivals, Costs, is_counted
 from edgekit.plan.frames import frame_axes
 from edgekit.plan.maps.index_map import shape
-from edgekit.plan.memory import MemoryModel, macs_per_element, storages
+from edgekit.plan.memory import MemoryModel, macs_per_element, storages, timeline
 from edgekit.plan.network import Network
 from edgekit.plan.path import WHOLE, Found, Stretch, Tiling
 from edgekit.plan.patterns import averaged, expansion_numbers, is_expansion, search_cuts
@@ -73,7 +73,7 @@ class Stretches:
         self._numbers = expansion_numbers(network)
         self.whole_macs = int(self._until[-1])
         self.edges = list(self._all())
-        self.whole_peak = max(edge.peak_bytes for edge in self.edges if edge.tiling == WHOLE)
+        self.whole_peak = timeline(network, model).peak_bytes
         self._fronts = [_Front(list(edges)) for edges in _by_ends(self.edges)]
 
     def _all(self) -> Iterator[Stretch]:
@@ -139,7 +139,9 @@ class Stretches:
         sizes[0] *= is_counted(self.network, self.model, source)
         sizes[-1] *= is_counted(self.network, self.model, result)
         nodes = self.network.nodes[first : last + 1]
-        live: Floats = storages(self.network, nodes, (result,), self.model).live_bytes(sizes)[:, 0]
+        # A model's run holds what it was given to its end.
+        held = (source, result) if self.model.windows_copied else (result,)
+        live: Floats = storages(self.network, nodes, held, self.model).live_bytes(sizes)[:, 0]
         return live
 
     def step_bytes(self, stretch: Stretch) -> Floats:

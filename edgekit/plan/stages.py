@@ -17,7 +17,7 @@ from edgekit.plan.frames import frame_axes
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, run_peak_bytes, timeline
 from edgekit.plan.network import Network, network_of
-from edgekit.plan.path import WHOLE, Found, Stretch, streamed_dim, tile_spans
+from edgekit.plan.path import WHOLE, Found, Stretch, one_run, streamed_dim, tile_spans
 from edgekit.plan.patterns import kept_lines
 from edgekit.plan.plan import Box, ModelFile, Plan, Stage, Tensor, Window
 from edgekit.plan.region import Region, Span, whole
@@ -53,17 +53,18 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     `suffix` ends the model files' names, such as ".onnx".
     """
     names = _names(network, program)
+    runs = runs_within(network, found)
     stages = tuple(
         _stage(network, stretch, names, f"stage{number}", suffix)
-        for number, stretch in enumerate(found.runs)
+        for number, stretch in enumerate(runs)
     )
     tensors = {
         names[node]: Tensor(shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
-        for built in found.runs
+        for built in runs
         for node in (built.source, built.result)
     }
-    held = list(_bytes(network, found, stages, tensors))
-    streams = any(stretch.tiling.stream for stretch in found.runs)
+    held = list(_bytes(network, runs, stages, tensors))
+    streams = any(stretch.tiling.stream for stretch in runs)
     plan = Plan(
         "frugal" if streams else "serving",
         arena_bytes(max(stage.run for stage in held)),
@@ -76,12 +77,31 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     return Planned(plan, stages)
 
 
+def runs_within(network: Network, found: Found) -> tuple[Stretch, ...]:
+    """Neighbouring stretches that run at once as one, as far as the plan's peak allows.
+
+    A run's input is held to its end, which stretches by themselves give back earlier.
+    """
+    model = MemoryModel(input_counted=False)
+    runs: list[Stretch] = []
+    for stretch in found.stretches:
+        both = one_run(runs[-1], stretch) if runs else None
+        if both and run_peak_bytes(network, both.source, both.result, model) <= found.peak_bytes:
+            runs[-1] = both
+        else:
+            runs.append(stretch)
+    return tuple(runs)
+
+
 def _bytes(
-    network: Network, found: Found, stages: tuple[StagePrograms, ...], tensors: dict[str, Tensor]
+    network: Network,
+    runs: tuple[Stretch, ...],
+    stages: tuple[StagePrograms, ...],
+    tensors: dict[str, Tensor],
 ) -> Iterator[StageBytes]:
     """Of the stages as they are written: several stretches in one run, kept lines as arrays."""
     model = MemoryModel(input_counted=False)
-    for stretch, built in zip(found.runs, stages, strict=True):
+    for stretch, built in zip(runs, stages, strict=True):
         stage = built.stage
         if stretch.tiling == WHOLE:
             peak = run_peak_bytes(network, stretch.source, stretch.result, model)
