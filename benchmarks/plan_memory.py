@@ -48,8 +48,6 @@ class Subject:
 SUBJECTS = {
     "unet-4x4": Subject("unet-c16", 1024, 1024, {"tiles": "4x4"}),
     "unet-8x8": Subject("unet-c16", 1024, 1024, {"tiles": "8x8"}),
-    "unet-48MiB": Subject("unet-c16", 1024, 1024, {"memory_budget": "48MiB"}),
-    "unet-24MiB": Subject("unet-c16", 1024, 1024, {"memory_budget": "24MiB"}),
     "mobilenet-8MiB": Subject("mobilenet-v2", 1024, 1024, {"memory_budget": "8MiB"}),
     "mobilenet": Subject("mobilenet-v2", 1024, 1024, {"memory_budget": "32MiB"}),
     "srvgg": Subject(
