@@ -1,5 +1,6 @@
 """Knowledge distillation: the parts that `edgekit.distill` is called with."""
 
+from edgekit.distillation.adversary import Adversary
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.losses import Loss, Match, SoftLabels
 from edgekit.distillation.optimisers import AdamW, MuonAndAdamW, Sgd
@@ -9,6 +10,7 @@ from edgekit.distillation.taps import Outputs, Tapped
 
 __all__ = [
     "AdamW",
+    "Adversary",
     "Constant",
     "Cosine",
     "Hardware",
