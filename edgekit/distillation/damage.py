@@ -46,7 +46,7 @@ def readable(
     if skipped and (on_damage == "refuse" or not found):
         raise UsageError(
             f"{len(skipped)} of {len(files)} files cannot be used: {listed(skipped)}. Remove them, or leave "
-            "them out with on_damage='skip'."
+            "them out (on_damage='skip', --skip-damaged)."
             if found
             else f"Not one of {len(files)} files can be used: {listed(skipped)}."
         )

@@ -64,12 +64,17 @@ def encode_clips(
     workers: int = 0,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Path:
-    """Encode the clips that the cache lacks, on the device of the teacher; returns the teacher's folder in it."""
+    """Encode the clips that the cache lacks, on the device of the teacher; returns the teacher's folder in it.
+
+    Processes that torchrun started each begin at a share of their own, and find the others' done.
+    """
     teacher.require_frames(clips.frames)
     folder = cache / fingerprint(teacher.network)
     folder.mkdir(parents=True, exist_ok=True)
     device = next(teacher.network.parameters()).device
-    loader = DataLoader(clips, batch_size=None, num_workers=workers)
+    first = len(clips) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
+    order = [*range(first, len(clips)), *range(first)]
+    loader = DataLoader(clips, batch_size=None, sampler=order, num_workers=workers)
     for number, pixels in enumerate(loader):
         path = _path(folder, pixels)
         if path.exists():

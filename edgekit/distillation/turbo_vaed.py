@@ -70,11 +70,12 @@ def train(asked: FromFiles) -> Distilled:
     if asked.steps is not None:
         numbers = numbers.scaled_to(asked.steps)
     teacher = load_teacher(asked.teacher)
+    teacher.require_frames(numbers.model.frames)
     student = new_student(recipe, teacher, numbers, asked)
     data = latents_of(asked.data, teacher, numbers, asked)
     distilled = distill(
         student, teacher.tapped(numbers.model.points), data,
-        stages_of(numbers, perceptual_distance(teacher, asked.perceptual)), run=asked.run,
+        stages_of(numbers, perceptual_distance(teacher, asked.perceptual), asked.seed), run=asked.run,
         validation=_validation(asked, teacher, numbers), seed=asked.seed, resume=asked.resume,
         workers=asked.workers, hardware=asked.hardware, progress=asked.progress,
     )  # fmt: skip
@@ -101,6 +102,10 @@ def new_student(
         raise UsageError(
             f"Of the same latent {recipe.name} makes a video of {sizes[0]} and the teacher one of {sizes[1]} "
             "(frames, height, width): it is not the teacher of this model."
+        )
+    if numbers.data.size_px % (covered := sizes[0][-1] // latent["latent"].shape[-1]):
+        raise UsageError(
+            f"size_px is {numbers.data.size_px}; a latent covers {covered} pixels, so take a multiple."
         )
     heads = heads_between(numbers.model.heads, *(one.taps for one in made))
     return Tapped(student, own.taps, heads, on_latent)
@@ -142,7 +147,7 @@ def _encoded(clips: Any, teacher: VideoTeacher, asked: FromFiles, *, sampled: bo
     return LatentClips(clips, cache, sampled=sampled)
 
 
-def stages_of(numbers: Numbers, perceptual: Perceptual) -> list[Stage]:
+def stages_of(numbers: Numbers, perceptual: Perceptual, seed: int) -> list[Stage]:
     weights, model = numbers.weights, numbers.model
     losses = [
         Loss("pixel", pixel_error, weights.pixel),
@@ -159,13 +164,14 @@ def stages_of(numbers: Numbers, perceptual: Perceptual) -> list[Stage]:
             batch_size=own.batch_size,
             accumulate=own.accumulate(processes),
             ema=own.ema,
-            adversary=_adversary(own, weights.adversarial) if name == "adversarial" else None,
+            adversary=_adversary(own, weights.adversarial, seed) if name == "adversarial" else None,
         )
         for name, own in numbers.stages.items()
     ]
 
 
-def _adversary(stage: StageNumbers, weight: float) -> Adversary:
+def _adversary(stage: StageNumbers, weight: float, seed: int) -> Adversary:
+    torch.manual_seed(seed)  # a resumed run begins the stage with the same critic
     rate = AdamW(stage.critic_learning_rate)
     critic = PatchCritic(stage.critic_widths)
     return Adversary(critic, made_and_real, LAST_LAYER, weight, optimiser=rate)

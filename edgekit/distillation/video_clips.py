@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,8 @@ class _Index:
         return Video(tuple(found["shown"]), scenes, found["height"], found["width"])
 
     def write(self, videos: dict[Path, Video]) -> None:
-        if self._path is not None:
+        is_first = not int(os.environ.get("RANK", 0))  # of processes that scan the same
+        if self._path is not None and is_first:
             known = {_key(file): asdict(video) for file, video in videos.items()}
             if known != self._known:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
