@@ -1,7 +1,8 @@
 """Whether training waits for its data: clips of 17 frames at 256x256, decoded by two workers.
 
-    python benchmarks/data_wait.py VIDEO_OR_FOLDER [--workers 2] [--steps 20]
+    python benchmarks/data_wait.py FILMS [--workers 2] [--steps 20]
 
+FILMS is a video or a folder of some, such as bikes.mp4, cityCC0.mpg and vtest.avi (python tests/fetch_assets.py).
 First what the workers deliver alone, in clips per second; then the share of its time that the loop waits, while
 it trains a student on L1 with noise for latents, one clip a step. The student is turbo-vaed-ltx at a quarter of its
 width, a sixteenth of its work, so that the loop is hungrier than that of the recipe on the same processor. The first

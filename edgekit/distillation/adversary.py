@@ -24,6 +24,7 @@ from edgekit.errors import UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+SHARDING = ("FSDPStrategy", "ModelParallelStrategy")
 TERMS = ("adversarial", "critic")
 """The student's loss, and the critic's own."""
 
@@ -70,7 +71,7 @@ class Contest:
             raise UsageError(
                 f"The adversary compares gradients at '{adversary.last_layer}', which the stage freezes."
             )
-        if hasattr(self._last, "device_mesh"):
+        if type(fabric.strategy).__name__ in SHARDING:
             raise UsageError(
                 "A stage with an adversary cannot run under FSDP, which cuts the layer at which gradients "
                 "are compared; use ddp."

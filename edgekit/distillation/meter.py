@@ -67,10 +67,8 @@ class Meter:
             for loss in self._stage.losses
         }
         if self._stage.adversary is not None:
-            weights |= {
-                TERMS[0]: others.pop(0),
-                TERMS[1]: 0.0,
-            }  # the critic's loss is not the student's
+            # The critic's loss is not the student's.
+            weights |= {TERMS[0]: others.pop(0), TERMS[1]: 0.0}
         frames = len(self._steps) * self._stage.batch_size * self._items_are
         record: dict[str, Any] = {
             "stage": self._stage.name,

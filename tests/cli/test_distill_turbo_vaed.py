@@ -71,3 +71,10 @@ def test_a_model_without_a_recipe_names_those_with_one(edgekit: Command, folder:
     assert found.code == 2
     assert "no distillation recipe for 'mobilenet-v2'" in found.err
     assert "turbo-vaed" in found.err
+
+
+def test_options_that_a_recipe_does_not_take_are_refused(edgekit: Command, folder: Path) -> None:
+    found = edgekit("distill", "turbo-vaed-mini", "--data", "clips", "--numbers", "numbers.toml")
+    assert found.code == 2
+    assert found.is_one_sentence()
+    assert "takes no --numbers" in found.err

@@ -146,6 +146,15 @@ def test_an_adversary_that_cannot_work_is_refused(
         run(tmp_path, replace(stage(), **changes))
 
 
+def test_sharding_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.replace('Hardware("cpu")', 'Hardware("cpu", strategy="fsdp")'))
+    code, said = torchrun(script, str(tmp_path), str(Path(__file__).parent))
+    assert code != 0
+    assert "cannot run under FSDP" in said
+    assert not (tmp_path / "two").exists()
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgekit.distillation import taef2
 from edgekit.distillation.losses import Term
+from edgekit.distillation.lpips import Lpips
 from edgekit.distillation.perceptual import FeatureDistance, Perceptual
 from edgekit.distillation.taps import Outputs
 from edgekit.errors import UsageError
@@ -68,6 +69,15 @@ def test_a_clip_is_compared_frame_by_frame_or_whole(by_frame: bool) -> None:
     assert seen == [(10, 3, 4, 4) if by_frame else (2, 3, 5, 4, 4)]
     with pytest.raises(UsageError, match="At the output"):
         term(clip, Outputs(clip[:, :, :4]), Outputs())
+
+
+def test_lpips_is_taken_by_frame_and_in_its_own_range() -> None:
+    torch.manual_seed(0)
+    lpips = Lpips("alex")
+    made, real = (torch.rand(1, 3, 2, 64, 64) * 2 - 1 for _ in range(2))
+    term = Perceptual(lpips, lambda batch, student: (student.output, batch), by_frame=False)
+    by_hand = torch.stack([lpips(made[:, :, t], real[:, :, t]).mean() for t in (0, 1)]).mean()
+    torch.testing.assert_close(term(real, Outputs(made), Outputs()), by_hand)
 
 
 def test_points_that_are_not_there_are_named() -> None:
