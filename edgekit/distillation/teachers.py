@@ -234,9 +234,10 @@ def load_teacher(folder: Path) -> VideoTeacher:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind = str(config.get("_class_name", "DCAE_HF" if "model_name" in config else "unnamed"))
     except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(
-            f"{folder} is no folder of a teacher: its config.json cannot be read ({first_line(error)}). It is "
-            "what save_pretrained of diffusers writes."
+            f"{folder} is no folder of a teacher: its config.json cannot be read ({reason}). It is what "
+            "save_pretrained of diffusers writes."
         ) from error
     if kind not in ADAPTERS:
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from test_processes import torchrun
 from torch import Tensor, nn
 
 from edgekit.distillation import AdamW, Adversary, Loss, Sgd, Stage, Tapped
+from edgekit.distillation.adversary import Contest
 from edgekit.distillation.loop import Distilled, distill
+from edgekit.distillation.network import Apprentice
 from edgekit.distillation.patch_critic import PatchCritic
 from edgekit.distillation.run_folder import read_metrics
+from edgekit.distillation.taps import opened
 from edgekit.errors import StoppedError, UsageError
 
 
@@ -146,13 +150,17 @@ def test_an_adversary_that_cannot_work_is_refused(
         run(tmp_path, replace(stage(), **changes))
 
 
-def test_sharding_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.replace('Hardware("cpu")', 'Hardware("cpu", strategy="fsdp")'))
-    code, said = torchrun(script, str(tmp_path), str(Path(__file__).parent))
-    assert code != 0
-    assert "cannot run under FSDP" in said
-    assert not (tmp_path / "two").exists()
+def test_sharding_is_refused() -> None:
+    class ModelParallelStrategy:
+        """Stands for Lightning's, of this name, which needs processes."""
+
+    tapped = student()
+    with opened(tapped) as tap, pytest.raises(UsageError, match="cannot run under FSDP"):
+        Contest(
+            Adversary(critic(), pair, "2.weight"),
+            Apprentice(tapped, tap),
+            SimpleNamespace(strategy=ModelParallelStrategy()),  # type: ignore[arg-type]
+        )
 
 
 SCRIPT = """

@@ -14,14 +14,17 @@ import torch
 pytest.importorskip("av", reason="PyAV is in the extra 'train'")
 pytest.importorskip("diffusers", reason="diffusers is in the extra 'teachers'")
 
+import tiny_teachers
 from tiny_teachers import NUMBERS, STUDENT, brightening, ltx, write_video
 
 from edgekit.distillation import latents, turbo_vaed
 from edgekit.distillation.from_files import FromFiles, recipe_named
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.loop import Distilled, silent
+from edgekit.distillation.teachers import load_teacher
 from edgekit.distillation.turbo_vaed_numbers import read_numbers
 from edgekit.errors import StoppedError, UsageError
+from edgekit.recipe import find_recipe
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +112,15 @@ def test_latents_are_encoded_once(
     run(folder, "unstopped", resume=True, validation=folder / "clips")
 
 
+def test_a_run_is_not_resumed_on_clips_that_are_cut_in_another_way(
+    folder: Path, unstopped: Distilled, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(NUMBERS.replace("flip = 0.5", "flip = 0.0"))
+    with pytest.raises(UsageError, match=r"data\.made_by\.flip is 0\.5 there, and 0\.0 here"):
+        run(folder, "unstopped", resume=True, validation=folder / "clips", numbers=other)
+
+
 def test_what_was_taken_from_the_teacher_is_told(folder: Path) -> None:
     lines: list[str] = []
     run(folder, "told", steps=2, progress=lines.append)
@@ -125,6 +137,44 @@ def test_a_teacher_of_another_latent_is_refused(folder: Path, tmp_path: Path) ->
     )
     with pytest.raises(UsageError, match="takes latents of 8 channels"):
         run(folder, "refused", teacher=tmp_path / "other", numbers=without)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "spreads"),
+    [("hunyuan", [(1, 2), (1, 2)]), ("cogvideox", [(2, 2), (2, 2)]), ("wan21", [(2, 2), (2, 2)])],
+)
+def test_students_of_finer_latents_get_the_heads_that_their_teachers_need(
+    folder: Path, tmp_path: Path, teacher: str, spreads: list[tuple[int, int]]
+) -> None:
+    """As published: Hunyuan's head goes into space, CogVideoX's into space and time."""
+    student = STUDENT.replace("latent_channels = 8", "latent_channels = 4").replace(
+        "channels = 8", "channels = 4"
+    )
+    for old, new in (("patch_size = 4", "patch_size = 1"), ("[2, 2, 2]", "[2, 2, 1]"),
+                     ("\nstride = 32", "\nstride = 8"), ("frame_stride = 8", "frame_stride = 4")):  # fmt: skip
+        student = student.replace(old, new)
+    (tmp_path / "tiny.toml").write_text(student)
+    plain = NUMBERS.replace("initialise_from_teacher = true", "initialise_from_teacher = false")
+    for old, new in (('["up1"]', '["up0", "up1"]'), ("size_px = 64", "size_px = 32"),
+                     ("variants = 2", "variants = 1")):  # fmt: skip
+        plain = plain.replace(old, new)
+    (tmp_path / "numbers.toml").write_text(plain)
+    getattr(tiny_teachers, teacher)().save_pretrained(tmp_path / "teacher")
+    clips = FromFiles(
+        folder / "clips", tmp_path / "teacher", tmp_path / "run", silent, Hardware("cpu"), workers=0,
+        model=str(tmp_path / "tiny.toml"), numbers=tmp_path / "numbers.toml", steps=2,
+    )  # fmt: skip
+    made = turbo_vaed.new_student(
+        find_recipe(clips.model),
+        load_teacher(clips.teacher),
+        read_numbers("tiny", clips.numbers),
+        clips,
+    )
+    heads: Any = made.projections
+    assert [(h.spread.time, h.spread.space) for h in heads.values()] == spreads
+    trained = turbo_vaed.train(clips)
+    losses = [record["losses"] for record in records(trained)]
+    assert {"mid_features", "up0_features", "up1_features"} <= set(losses[-1])
 
 
 def test_an_official_student_has_numbers_and_a_recipe() -> None:
