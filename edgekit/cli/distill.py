@@ -51,6 +51,17 @@ def distill(
         str, typer.Option(help="Of several processes, which torchrun starts: ddp or fsdp.")
     ] = "auto",
     precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS))] = "32-true",
+    numbers: Annotated[
+        Path | None, typer.Option(help="A TOML file in place of the recipe's (turbo-vaed-*).")
+    ] = None,
+    perceptual: Annotated[
+        Path | None,
+        typer.Option(help="torchvision's VGG-16 weights: LPIPS as a loss (turbo-vaed-*)."),
+    ] = None,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option("--skip-damaged", help="Name videos that break, and go on (turbo-vaed-*)."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a student on what its teacher computes; resumable."""
@@ -70,7 +81,8 @@ def distill(
     with _lines(f"edgekit: distill {name}") as show:
         asked = FromFiles(
             data, teacher, folder, show, Hardware(accelerator, None, strategy, precision),  # type: ignore[arg-type]
-            validation, lpips, steps, seed, resume, workers,
+            validation, lpips, steps, seed, resume, workers, name, numbers, perceptual,
+            "skip" if skip_damaged else "refuse",
         )  # fmt: skip
         distilled = train(asked)
     if int(os.environ.get("RANK", 0)):

@@ -16,6 +16,7 @@ EXTRAS = {
     "av": "train",
     "lightning-fabric": "train",
     "torchmetrics": "train",
+    "diffusers": "teachers",
     "coreai-torch": "coreai",
 }
 

@@ -1,16 +1,23 @@
 """Knowledge distillation: the parts that `edgekit.distill` is called with."""
 
+from edgekit.distillation.adversary import Adversary
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.losses import Loss, Match, SoftLabels
 from edgekit.distillation.optimisers import AdamW, MuonAndAdamW, Sgd
+from edgekit.distillation.pictures import CocoDetection, Cut, Pictures
 from edgekit.distillation.schedules import Constant, Cosine, Linear, MultiStep
 from edgekit.distillation.stage import Patience, Stage, Validation
 from edgekit.distillation.taps import Outputs, Tapped
+from edgekit.distillation.video_clips import Augmentation, VideoClips
 
 __all__ = [
     "AdamW",
+    "Adversary",
+    "Augmentation",
+    "CocoDetection",
     "Constant",
     "Cosine",
+    "Cut",
     "Hardware",
     "Linear",
     "Loss",
@@ -19,9 +26,11 @@ __all__ = [
     "MuonAndAdamW",
     "Outputs",
     "Patience",
+    "Pictures",
     "Sgd",
     "SoftLabels",
     "Stage",
     "Tapped",
     "Validation",
+    "VideoClips",
 ]

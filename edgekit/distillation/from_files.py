@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.data_folder import suggestion
+from edgekit.distillation.damage import OnDamage
 from edgekit.errors import MissingEnvironmentError, UsageError
 from edgekit.recipe import find_recipe
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from edgekit.distillation.hardware import Hardware
     from edgekit.distillation.loop import Distilled
 
-RECIPES = {"turbo-vaed-mini": "edgekit.distillation.turbo_vaed_mini"}
-"""By name of a model: the module whose `train` makes it."""
+RECIPES = {
+    "turbo-vaed-mini": "edgekit.distillation.turbo_vaed_mini",
+    "turbo-vaed": "edgekit.distillation.turbo_vaed",
+}
+"""By family of models: the module whose `train` makes them."""
 PACKAGES = ("av", "lightning_fabric", "torchmetrics")
 
 
@@ -39,14 +43,22 @@ class FromFiles:
     seed: int = 0
     resume: bool = False
     workers: int = 2
+    model: str = ""
+    """Name of the student, or its TOML file, where a recipe makes several."""
+    numbers: Path | None = None
+    """A TOML file to take the place of the recipe's own numbers."""
+    perceptual: Path | None = None
+    """torchvision's weights of VGG-16, for LPIPS among the losses."""
+    on_damage: OnDamage = "refuse"
+    """What is done about videos that cannot be read."""
 
 
 def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
     """Raises UsageError for a model that has no recipe, MissingEnvironmentError without the extra."""
-    known = find_recipe(name).name
-    if known not in RECIPES:
+    recipe = find_recipe(name)
+    if recipe.family not in RECIPES:
         raise UsageError(
-            f"There is no distillation recipe for '{known}' ({suggestion(known, list(RECIPES))}) "
+            f"There is no distillation recipe for '{recipe.name}' ({suggestion(recipe.family, list(RECIPES))}) "
             "edgekit.distill takes any student and teacher from Python."
         )
     for package in PACKAGES:
@@ -54,5 +66,5 @@ def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
             raise MissingEnvironmentError(
                 f"Training from videos needs {package}; install it with: pip install 'edgekit-vision[train]'."
             )
-    train: Callable[[FromFiles], Distilled] = importlib.import_module(RECIPES[known]).train
+    train: Callable[[FromFiles], Distilled] = importlib.import_module(RECIPES[recipe.family]).train
     return train

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from edgekit.distillation import run_folder as files
 from edgekit.distillation import sharding
+from edgekit.distillation.adversary import Contest
 from edgekit.distillation.averaging import Average
 from edgekit.distillation.batches import Batches, Place, require_shares, seed_everything
 from edgekit.distillation.checkpoints import BEST, NEWEST
@@ -167,10 +168,13 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
     # By name again: FSDP has put shards in the place of the parameters.
     moving = {name: p for name, p in network.named_parameters() if p.requires_grad}
     built = stage.optimiser.build(moving)
+    contest = None if stage.adversary is None else Contest(stage.adversary, network, fabric)
+    if contest is not None:
+        built += contest.optimisers()
     optimisers: list[Any] = [fabric.setup_optimizers(one) for one in built]
     rates = [[group["lr"] for group in one.param_groups] for one in optimisers]
     average = None if stage.ema is None else Average(moving, stage.ema)
-    restore_stage(state, optimisers, average)
+    restore_stage(state, optimisers, average, contest)
     place = Place(run.seed, state.stage, state.step, fabric.global_rank, fabric.world_size)
     batches = Batches(items, stage, place, run.workers, pinned=fabric.device.type == "cuda")
     meter = Meter(stage, items, batches, fabric)
@@ -180,14 +184,18 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
         for optimiser, base in zip(optimisers, rates):
             for group, rate in zip(optimiser.param_groups, base):
                 group["lr"] = rate * stage.rate(state.step, stage.steps)
-        terms = _add_gradients(run, stage, state, module, batches)
+        terms = _add_gradients(run, stage, state, module, batches, contest)
         norm = None
         if stage.clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(moving.values(), stage.clip_norm)
             norm = sharding.local(norm).float()
+        if contest is not None:
+            contest.settle_gradients()
         for optimiser in optimisers:
             optimiser.step()
         network.zero_grad(set_to_none=True)
+        if contest is not None:
+            contest.critic.zero_grad(set_to_none=True)
         if average is not None:
             average.update()
         meter.add(terms, norm)
@@ -214,9 +222,9 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
                 files.append_metrics(folder, {**place_of, "validation": numbers})
                 run.progress(f"{stage.name} {state.step}/{stage.steps}  {_listed(measured)}")
             if state.judge(measured, validation, stage):
-                save(folder / BEST, state, network, optimisers, average, fabric)
+                save(folder / BEST, state, network, optimisers, average, fabric, contest)
         if is_saved:
-            save(folder / NEWEST, state, network, optimisers, average, fabric)
+            save(folder / NEWEST, state, network, optimisers, average, fabric, contest)
             is_drawn = is_stopped or time.monotonic() > drawn + DRAW_EVERY_S
             if is_drawn and fabric.is_global_zero:
                 draw_curves(files.read_metrics(folder), folder / files.CURVES)
@@ -240,9 +248,12 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
 
 
 def _add_gradients(
-    run: _Run, stage: Stage, state: Position, module: Any, batches: Batches
+    run: _Run, stage: Stage, state: Position, module: Any, batches: Batches, contest: Contest | None
 ) -> Tensor:
-    """Of this process's share of one batch, part by part; returns the mean of each loss term."""
+    """Of this process's share of one batch, part by part; returns the mean of each loss term.
+
+    With a critic: then the student's term for it, the critic's own, and the weight of the former.
+    """
     fabric, forward = run.fabric, stage.forward or run.network.tapped.forward
     weights = [loss.weight * loss.schedule(state.step, stage.steps) for loss in stage.losses]
     parts: list[Tensor] = []
@@ -255,7 +266,13 @@ def _add_gradients(
             target = run.teaching(batch)
             terms = [loss.of(batch, found, target).float().reshape(()) for loss in stage.losses]
             total = torch.stack([weight * term for weight, term in zip(weights, terms)]).sum()
+            charge = None if contest is None else contest.charge(batch, found, total)
+            if charge is not None:
+                total = total + charge.weight * charge.loss
             fabric.backward(total / stage.accumulate)
+            if contest is not None and charge is not None:
+                learned = contest.learn(batch, found, stage.accumulate)
+                terms += [charge.loss, learned, charge.weight]
         parts.append(torch.stack(terms).detach())
     return torch.stack(parts).mean(0)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from edgekit.distillation.adversary import TERMS
 from edgekit.distillation.batches import Batches
 from edgekit.distillation.stage import Stage
 from edgekit.errors import TrainingError
@@ -28,6 +29,8 @@ class Meter:
     def __init__(self, stage: Stage, data: Any, batches: Batches, fabric: Fabric) -> None:
         self._stage = stage
         self._names = [loss.name for loss in stage.losses]
+        if stage.adversary is not None:
+            self._names += TERMS
         self._items_are = int(getattr(data, "frames", 1))
         self._batches = batches
         self._fabric = fabric
@@ -57,11 +60,15 @@ class Meter:
         self._require_finite(values, done)
         averages = values.mean(0).tolist()
         means = dict(zip(self._names, averages))
+        others = averages[len(means) :]
         step = done - 1
         weights = {
             loss.name: loss.weight * loss.schedule(step, self._stage.steps)
             for loss in self._stage.losses
         }
+        if self._stage.adversary is not None:
+            # The critic's loss is not the student's.
+            weights |= {TERMS[0]: others.pop(0), TERMS[1]: 0.0}
         frames = len(self._steps) * self._stage.batch_size * self._items_are
         record: dict[str, Any] = {
             "stage": self._stage.name,
@@ -71,8 +78,8 @@ class Meter:
             "weights": weights,
             "rate": self._stage.rate(step, self._stage.steps),
         }
-        if len(averages) > len(means):
-            record["gradient_norm"] = averages[-1]
+        if others:
+            record["gradient_norm"] = others[-1]
         waited = self._batches.waited_seconds - self._waited_before
         record["frames_per_second"] = round(frames / seconds, 3)
         record["data_wait"] = round(waited / seconds, 4)
@@ -86,6 +93,8 @@ class Meter:
             row, column = bad[0]
             is_term = column < len(self._names)
             what = f"Loss term '{self._names[column]}'" if is_term else "The gradient's length"
+            if self._stage.adversary is not None and column == len(self._names):
+                what = "The adversary's weight"
             raise TrainingError(
                 f"{what} is {values[row, column]} at step {done - len(values) + row + 1} of stage "
                 f"'{self._stage.name}'; nothing was saved after it. Begin another run with a lower learning "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.distillation import sharding
+from edgekit.distillation.adversary import Contest
 from edgekit.distillation.averaging import Average
 from edgekit.distillation.checkpoints import read_newest, write_whole
 from edgekit.distillation.network import Apprentice
@@ -65,13 +66,17 @@ def restore(folder: Path, network: Apprentice, fabric: Fabric) -> Position:
     return Position(saved["stage"], saved["step"], saved["best"], saved["in_vain"], saved)
 
 
-def restore_stage(state: Position, optimisers: Sequence[Any], average: Average | None) -> None:
-    """Optimisers and average, where the checkpoint was made within the stage."""
+def restore_stage(
+    state: Position, optimisers: Sequence[Any], average: Average | None, contest: Contest | None
+) -> None:
+    """Optimisers, average and critic, where the checkpoint was made within the stage."""
     if state.saved is not None and state.step > 0:
         for optimiser, one in zip(optimisers, state.saved["optimisers"], strict=True):
             sharding.load_optimiser_state(optimiser.optimizer, one)
         if average is not None:
             average.load(state.saved["average"])
+        if contest is not None:
+            contest.load(state.saved["critic"])
     state.saved = None
 
 
@@ -82,6 +87,7 @@ def save(
     optimisers: Sequence[Any],
     average: Average | None,
     fabric: Fabric,
+    contest: Contest | None = None,
 ) -> None:
     """All processes gather; the first one writes."""
     content = {
@@ -92,6 +98,7 @@ def save(
         "world_size": fabric.world_size,
         "network": sharding.module_state(network),
         "average": {} if average is None else average.state(),
+        "critic": {} if contest is None else contest.state(),
         "optimisers": [sharding.optimiser_state(one.optimizer) for one in optimisers],
     }
     if fabric.is_global_zero:

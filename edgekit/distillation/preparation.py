@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.distillation import run_folder as files
+from edgekit.distillation.adversary import Contest
 from edgekit.distillation.batches import first_batch, require_items
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.losses import Loss
@@ -125,6 +126,10 @@ def rehearse(
         target = teaching(batch)
         terms = [_one_number(loss, loss.of(batch, found, target), stage) for loss in stage.losses]
         total = torch.stack(terms).sum()
+        if stage.adversary is not None:
+            contest = Contest(stage.adversary, network, fabric)
+            total = total + contest.charge(batch, found, total).loss
+            contest.learn(batch, found, 1)
         gradients: Sequence[Tensor | None] = [None] * len(moving)
         if total.requires_grad:
             gradients = torch.autograd.grad(total, list(moving.values()), allow_unused=True)

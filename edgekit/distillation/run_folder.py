@@ -47,7 +47,10 @@ def resolved(value: Any) -> Any:
 
 
 def described_data(data: Any) -> dict[str, Any]:
-    return {"is": type(data).__name__, "items": len(data)}
+    """With the settings that a data set names as its `made_by`."""
+    made_by = getattr(data, "made_by", None)
+    settings = {} if made_by is None else {"made_by": resolved(made_by)}
+    return {"is": type(data).__name__, "items": len(data), **settings}
 
 
 def fingerprint(module: nn.Module) -> str:

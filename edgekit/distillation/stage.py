@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from edgekit.data_folder import suggestion
+from edgekit.distillation.adversary import TERMS, Adversary
 from edgekit.distillation.losses import Loss
 from edgekit.distillation.optimisers import AdamW, Optimiser
 from edgekit.distillation.schedules import Constant, Schedule
@@ -54,6 +55,8 @@ class Stage:
     """A data set of this stage's own."""
     forward: Forward | None = None
     """How the student runs in this stage, if not as in its `Tapped`."""
+    adversary: Adversary | None = None
+    """A critic that trains beside the student, for a loss term of its own."""
 
     def __post_init__(self) -> None:
         counts = {"steps": self.steps, "batch_size": self.batch_size, "accumulate": self.accumulate}
@@ -68,6 +71,10 @@ class Stage:
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"Stage '{self.name}' has two losses named '{name}'.")
+        if self.adversary is not None and (taken := set(names) & set(TERMS)):
+            raise UsageError(
+                f"Stage '{self.name}' has an adversary, and a loss named '{min(taken)}'; that name is taken."
+            )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UsageError(
                 f"Stage '{self.name}' has ema {self.ema}; it must be from 0 to below 1."

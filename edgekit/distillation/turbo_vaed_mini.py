@@ -247,6 +247,10 @@ def train(asked: FromFiles) -> Distilled:
     worth is the difference between the last two.
     """
     require_resumed(asked.run, resume=asked.resume)
+    if asked.numbers or asked.perceptual or asked.on_damage != "refuse":
+        raise UsageError(
+            f"{NAME} takes no --numbers, --perceptual or --skip-damaged; the other turbo-vaed models do."
+        )
     numbers = read_numbers() if asked.steps is None else read_numbers().scaled_to(asked.steps)
     numbers = numbers.shared_by(int(os.environ.get("WORLD_SIZE", 1)))
     validation = _validation(asked, numbers.data)

@@ -1,0 +1,108 @@
+"""What a teacher's encoder makes of clips, computed once and kept on the disk.
+
+A file per clip, DIGEST.safetensors, in a folder per teacher: the digest is that of the clip's pixels, so that
+a clip which is cut in another way is another one, and a cache serves any run that cuts the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from edgekit.distillation.run_folder import fingerprint
+from edgekit.distillation.teachers import VideoTeacher
+from edgekit.errors import UsageError, first_line
+
+
+class LatentClips(Dataset[dict[str, Tensor]]):
+    """Items {"pixels": uint8 T 3 H W, "latent": C t h w, drawn from the teacher's posterior}.
+
+    `clips` gives the same clip for an index each time.
+    """
+
+    def __init__(
+        self, clips: Any, cache: Path, *, sampled: bool = True, made_by: object = None
+    ) -> None:
+        """
+        Args:
+            sampled: else the posterior's mean.
+            made_by: settings that a run notes in its recipe, as a dataclass.
+        """
+        self.clips = clips
+        self.frames: int = clips.frames
+        self._cache = cache
+        self._sampled = sampled
+        self.made_by = made_by
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        pixels = self.clips[index]
+        path = _path(self._cache, pixels)
+        try:
+            kept = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(
+                f"The latent of clip {index} cannot be read from {path} ({first_line(error)}); delete that file, "
+                "and begin again with what encodes the clips."
+            ) from error
+        latent = kept["mean"]
+        if self._sampled:
+            latent = latent + kept["deviation"] * torch.randn_like(latent)
+        return {"pixels": pixels, "latent": latent}
+
+
+@torch.no_grad()
+def encode_clips(
+    clips: Any,
+    teacher: VideoTeacher,
+    cache: Path,
+    *,
+    workers: int = 0,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Path:
+    """Encode the clips that the cache lacks, on the device of the teacher; returns the teacher's folder in it.
+
+    Processes that torchrun started each begin at a share of their own, and find the others' done.
+    """
+    teacher.require_frames(clips.frames)
+    folder = cache / fingerprint(teacher.network)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(teacher.network.parameters()).device
+    first = len(clips) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
+    order = [*range(first, len(clips)), *range(first)]
+    loader = DataLoader(clips, batch_size=None, sampler=order, num_workers=workers)
+    for number, pixels in enumerate(loader):
+        path = _path(folder, pixels)
+        if path.exists():
+            continue
+        video = as_video(pixels[None].to(device))
+        posterior = teacher.encode(video)
+        kept = {"mean": posterior.mean[0], "deviation": posterior.deviation[0]}
+        # Several processes may write the same; each one under a name of its own until it is whole.
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({name: value.float().cpu().contiguous() for name, value in kept.items()}, partial)
+        partial.replace(path)
+        progress(f"encoding clip {number + 1} of {len(clips)}")
+    return folder
+
+
+def as_video(pixels: Tensor) -> Tensor:
+    """uint8 N T 3 H W to N 3 T H W in [-1, 1]."""
+    return pixels.transpose(1, 2).float() / 127.5 - 1
+
+
+def _path(folder: Path, pixels: Tensor) -> Path:
+    digest = hashlib.sha256(str(tuple(pixels.shape)).encode())
+    digest.update(pixels.contiguous().numpy().tobytes())
+    return folder / f"{digest.hexdigest()[:32]}.safetensors"

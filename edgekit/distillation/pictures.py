@@ -1,0 +1,194 @@
+"""Pictures of a folder, and pictures with boxes in COCO's format, as data sets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edgekit.distillation.damage import DamagedError, OnDamage, readable
+from edgekit.errors import UsageError, first_line
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a square is cut out of a picture, by torch's generator, which the loop seeds."""
+
+    flip: float = 0.5
+    random_crop: bool = True
+    """Else from the middle."""
+
+
+FROM_THE_MIDDLE = Cut(flip=0.0, random_crop=False)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Where a picture's square lies: first grown by `scale`, then cut at `left`, `top`, then mirrored."""
+
+    scale: float
+    left: int
+    top: int
+    mirrored: bool
+
+
+class Pictures(Dataset[Tensor]):
+    """uint8 3 size size: resized so that the shorter side has `size_px`, then cut."""
+
+    def __init__(
+        self,
+        folder: Path,
+        size_px: int,
+        cut: Cut = FROM_THE_MIDDLE,
+        *,
+        on_damage: OnDamage = "refuse",
+    ) -> None:
+        """Decodes each file once, to find the damaged. Raises UsageError for them, and if there are none."""
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder {folder}.")
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not files:
+            raise UsageError(
+                f"The folder {folder} has no pictures: no file ends in {', '.join(SUFFIXES)}."
+            )
+        found, self.skipped = readable(files, _size, on_damage)
+        self.files = list(found)
+        self._size_px, self._cut = size_px, cut
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return _cut_out(self.files[index], self._size_px, self._cut)[0]
+
+
+class CocoDetection(Dataset[dict[str, Tensor]]):
+    """Items {"picture": uint8 3 S S, "boxes": float32 M 4, "labels": int64 M} of annotations in COCO's JSON.
+
+    Boxes are left, top, right, bottom in pixels of the item's picture. M is the same for all items, so
+    that they stack: rows without a box are zeros, and their label is -1. Labels count from 0 in the order
+    of the categories' ids. Crowds are left out, as is a box of which less than `least_visible` is left.
+    """
+
+    def __init__(
+        self,
+        annotations: Path,
+        folder: Path,
+        size_px: int,
+        cut: Cut = FROM_THE_MIDDLE,
+        *,
+        least_visible: float = 0.25,
+        on_damage: OnDamage = "refuse",
+    ) -> None:
+        """Raises UsageError for files that cannot be read, or annotations that are not COCO's."""
+        self.categories, boxes_of = _read_coco(annotations, folder)
+        found, self.skipped = readable(list(boxes_of), _size, on_damage)
+        self.files = list(found)
+        self._boxes = [boxes_of[file] for file in self.files]
+        self._most = max((len(boxes) for boxes in self._boxes), default=0)
+        self._size_px, self._cut, self._least_visible = size_px, cut, least_visible
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        picture, placed = _cut_out(self.files[index], self._size_px, self._cut)
+        marked = torch.tensor(self._boxes[index], dtype=torch.float32).reshape(-1, 5)
+        boxes, is_kept = _move(marked[:, :4], placed, self._size_px, self._least_visible)
+        labels = torch.full((self._most,), -1)
+        padded = torch.zeros(self._most, 4)
+        count = int(is_kept.sum())
+        padded[:count] = boxes[is_kept]
+        labels[:count] = marked[is_kept, 4].long()
+        return {"picture": picture, "boxes": padded, "labels": labels}
+
+
+def _read_coco(
+    annotations: Path, folder: Path
+) -> tuple[tuple[str, ...], dict[Path, list[tuple[float, ...]]]]:
+    """Names of categories; by file: x, y, width, height, label of each box."""
+    try:
+        told = json.loads(annotations.read_text(encoding="utf-8"))
+        categories = sorted(told["categories"], key=lambda category: category["id"])
+        label_of = {category["id"]: label for label, category in enumerate(categories)}
+        file_of = {image["id"]: folder / image["file_name"] for image in told["images"]}
+        boxes: dict[Path, list[tuple[float, ...]]] = {file: [] for file in file_of.values()}
+        for one in told["annotations"]:
+            if not one.get("iscrowd", 0):
+                x, y, width, height = map(float, one["bbox"])
+                label = label_of[one["category_id"]]
+                boxes[file_of[one["image_id"]]].append((x, y, width, height, label))
+    except OSError as error:
+        raise UsageError(f"{annotations} cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"{annotations} does not hold detections in COCO's format ({type(error).__name__}: {error})."
+        ) from error
+    if not boxes:
+        raise UsageError(f"{annotations} names no images.")
+    return tuple(str(category["name"]) for category in categories), boxes
+
+
+def _move(
+    boxes: Tensor, placed: _Placed, size_px: int, least_visible: float
+) -> tuple[Tensor, Tensor]:
+    """x, y, width, height in the file's picture to corners in the item's; and which are left of it."""
+    corners = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) * placed.scale
+    corners = corners - torch.tensor([placed.left, placed.top, placed.left, placed.top])
+    whole = (corners[:, 2:] - corners[:, :2]).prod(1)
+    corners = corners.clamp(0, size_px)
+    left = (corners[:, 2:] - corners[:, :2]).prod(1)
+    if placed.mirrored:
+        corners = torch.stack(
+            [size_px - corners[:, 2], corners[:, 1], size_px - corners[:, 0], corners[:, 3]], 1
+        )
+    return corners, (left > 0) & (left >= least_visible * whole)
+
+
+def _cut_out(file: Path, size_px: int, cut: Cut) -> tuple[Tensor, _Placed]:
+    try:
+        with Image.open(file) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise UsageError(
+            f"{file} was readable when it was looked at, and is not any more: {first_line(error)}."
+        ) from error
+    scale = size_px / min(picture.size)
+    width, height = (round(side * scale) for side in picture.size)
+    spare = (width - size_px, height - size_px)
+    left, top = (_below(n + 1) if cut.random_crop else n // 2 for n in spare)
+    mirrored = cut.flip > 0 and float(torch.rand(())) < cut.flip
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    square = np.asarray(resized.crop((left, top, left + size_px, top + size_px)))
+    if mirrored:
+        square = square[:, ::-1]
+    pixels = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
+    return pixels, _Placed(scale, left, top, mirrored)
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Width and height, of a file that decodes to its end."""
+    try:
+        with Image.open(file) as opened:
+            size: tuple[int, int] = opened.size
+            opened.draft(
+                "L", (1, 1)
+            )  # a JPEG at an eighth, to save time; no other format knows of it
+            opened.load()
+    except UnidentifiedImageError as error:
+        raise DamagedError("it is no picture") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedError(f"it cannot be read ({first_line(error)})") from error
+    return size
+
+
+def _below(count: int) -> int:
+    return int(torch.randint(count, ())) if count > 1 else 0
