@@ -22,9 +22,13 @@ from edgekit.plan.stages import arena_bytes
 from edgekit.program.capture import capture
 from edgekit.program.program import Program
 
+ONE_EACH = "Chunks need a network of one input and one output."
+
 
 def chunk_program(model: Model, program: Program, frames: int, overlap: int) -> Program:
     """The model at a chunk's length, with the names and ranges of the whole `program`."""
+    if len(program.inputs) != 1 or len(program.outputs) != 1:
+        raise UsageError(ONE_EACH)
     source = Clip(program.inputs[0].shape)
     length = chunk_length(source, frames, overlap)
     (clip,) = model.example_inputs
@@ -77,29 +81,34 @@ def overlap_errors(model: Model, frames: int, clip: Tensor | None = None) -> Ite
     Raises UsageError for a model that chunks cannot be made of.
     """
     if len(model.example_inputs) != 1:
-        raise UsageError("Chunks need a network of one input and one output.")
+        raise UsageError(ONE_EACH)
     given = model.example_inputs[0] if clip is None else clip
     source = Clip(tuple(given.shape))
     whole = _result(model, given)
     declared = model.outputs[0].span if model.outputs else None
-    span = declared or float(whole.max() - whole.min())
+    span = declared or float(whole.max() - whole.min()) or 1.0
     overlap = 0
     chunk_length(source, frames, overlap)
+    refused: UsageError | None = None
     while frames + 2 * overlap < source.frames:
         try:
             found, windows = _decoded(model, given, whole, frames, overlap)
-        except UsageError:
+        except UsageError as refusal:
             if overlap:
                 raise
+            refused = refusal  # a larger overlap may do
         else:
             error = (found - whole).abs()
             mse = float(error.double().square().mean())
             psnr = 10 * math.log10(span**2 / mse) if mse else math.inf
             read = len(windows) * (frames + 2 * overlap) / source.frames
             yield OverlapError(overlap, read, psnr, float(error.max()))
+            refused = None
             if psnr > EXACT_DB:
                 return
         overlap = overlap * 2 or 1
+    if refused is not None:
+        raise refused
 
 
 EXACT_DB = 110.0
@@ -127,5 +136,5 @@ def _decoded(
 def _result(model: Model, clip: Tensor) -> Tensor:
     result: Any = model(clip)
     if not isinstance(result, Tensor):
-        raise UsageError("Chunks need a network of one input and one output.")
+        raise UsageError(ONE_EACH)
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -155,6 +156,8 @@ def export_model(
         UsageError: the folder exists, or the target does not write that precision.
     """
     require_free(folder, force=options.force)
+    if options.gate_db is not None and not 0 < options.gate_db < math.inf:
+        raise UsageError(f"A gate of {options.gate_db} dB is none: give a number above 0.")
     backend = backend_for(target.format)
     progress("capture and rewrite")
     prepared = prepare(model, target, options.precision)

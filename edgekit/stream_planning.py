@@ -77,6 +77,8 @@ class StreamPlan:
             rows.append(
                 ("clips of", f"{lengths['shortest']} + n·{lengths['step']}", "input frames stream")
             )
+        else:
+            rows.append(("clips of", "this length", "only: no step repeats another one"))
         return aligned(rows)
 
 

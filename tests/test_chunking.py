@@ -121,6 +121,28 @@ def test_options_that_do_not_fit_are_refused(
         edgekit.export(decoder(), clip, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("gate", [float("nan"), float("inf"), 0.0, -3.0])
+def test_a_gate_that_is_none_is_refused(gate: float, clip: Tensor) -> None:
+    with pytest.raises(UsageError, match="give a number above 0"):
+        edgekit.export(decoder(), clip, stream=3, overlap=1, gate_db=gate)
+
+
+def test_a_network_that_no_chunks_can_be_made_of_says_why(clip: Tensor) -> None:
+    strided = TimeConv(4, 4, 3, stride=2, **SYMMETRIC)
+    with pytest.raises(UsageError, match="cannot be cut into chunks"):
+        list(overlap_errors(model_of_module(strided, clip[:, :, :6]), 5))
+
+
+class TwoResults(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, x * 2
+
+
+def test_chunks_of_two_outputs_are_refused(clip: Tensor) -> None:
+    with pytest.raises(UsageError, match="one input and one output"):
+        edgekit.export(TwoResults(), clip, stream=3, overlap=1)
+
+
 def test_chunks_whose_first_frame_gives_fewer_need_an_overlap(clip: Tensor) -> None:
     with pytest.raises(UsageError, match="overlap of 1 or more"):
         edgekit.export(decoder(drop_first=True), clip, stream=3, overlap=0)

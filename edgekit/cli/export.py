@@ -99,11 +99,14 @@ def export(
     if recipe is not None:
         recipe.specs(height, width, frames)
 
+    from edgekit.plan.choose import requested
+
+    planned = requested(memory_budget, tiles, stream, overlap)
+
     from edgekit.bundle import require_free
     from edgekit.contract import Size
     from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
-    from edgekit.plan.choose import requested
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     folder = output or default_folder(label, chosen, precision)
@@ -127,7 +130,7 @@ def export(
         raise typer.Exit(1 if prepared.errors else 0)
     options = ExportOptions(
         precision, verify=verify, simplify=simplify, force=force,
-        plan=requested(memory_budget, tiles, stream, overlap), one_file=one_file, gate_db=gate,
+        plan=planned, one_file=one_file, gate_db=gate,
     )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)

@@ -76,10 +76,11 @@ def plan(
         raise UsageError(f"The folder of the picture '{picture}' does not exist.")
     if stream is None and (overlaps or clip):
         raise UsageError("--overlaps and --input belong to --stream.")
-    if stream is not None and (memory_budget or max_overhead or picture or steps):
+    others = memory_budget or max_overhead or picture or steps or no_streams or depthwise_in_place
+    if stream is not None and (others or elements != "fp32"):
         raise UsageError(
-            "--stream plans the whole network as one stream; --memory-budget, --max-overhead, --picture "
-            "and --steps belong to other plans."
+            "--stream plans the whole network as one stream of float32, as export writes it; of the other "
+            "options --tiles, --overlaps and --input belong to it."
         )
     height, width = parse_size(size)
     recipe = None if is_factory(name) else find_recipe(name)

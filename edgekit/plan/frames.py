@@ -29,13 +29,14 @@ class FrameAxis:
     needed: Counts = field(repr=False)
     """For each number of its first frames, from 1 on: the input frames that they need."""
 
-    def spans(self, steps: int) -> list[tuple[int, int]]:
+    def spans(self, steps: int, portion: int | None = None) -> list[tuple[int, int]]:
         """What can be computed at each of `steps` equal portions of the input, but not before.
 
-        Portions that complete nothing have no span, so there may be fewer.
+        A `portion` says how many frames they have, but for the last one. Portions that complete nothing
+        have no span, so there may be fewer.
         """
         frames = int(self.needed[-1])
-        portion = -(-frames // min(steps, frames))
+        portion = portion or -(-frames // min(steps, frames))
         arrived = [*range(portion, frames, portion), frames]
         ends = np.searchsorted(self.needed, arrived, side="right").tolist()
         return [(start, stop) for start, stop in pairwise([0, *ends]) if stop > start]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class LiveStream:
         repeat = plan.stages[0].repeat
         if len(plan.stages) > 1 or repeat is None:
             raise UsageError(
-                f"{runnable.name} is no stream; export it with --stream and a clip long enough to have "
-                "steps that repeat."
+                f"{runnable.name} is no stream whose steps repeat: export it with --stream, without "
+                "--one-file, and with a longer clip or other steps."
             )
         self.stage: Stage = plan.stages[0]
         self.repeat: Repeat = repeat
@@ -42,6 +43,8 @@ class LiveStream:
         self._head: Sequence[Window] = windows[: repeat.first]
         self._steady = windows[repeat.first : repeat.first + repeat.windows]
         self._tail = windows[end:]
+        self._strips = 1 + max(window.strip for window in windows)
+        self._ended = False
         starts = [window.read[repeat.dim][0] for window in windows]
         self._backwards = max(max(starts[: i + 1]) - start for i, start in enumerate(starts))
         """How far a window may begin before one that ran earlier: last chunks reach inwards."""
@@ -53,7 +56,12 @@ class LiveStream:
         self._repetitions = 0
 
     def push(self, frames: Array) -> Iterator[Array]:
-        """Take some more of the input, along its streamed dimension; give the output that is ready."""
+        """Take some more of the input, along its streamed dimension; give the output that is ready.
+
+        What is not asked for now is given by a later call.
+        """
+        if self._ended:
+            raise UsageError(f"This stream of {self.name} has ended; open another one.")
         self._take(frames)
         return self._ready()
 
@@ -65,9 +73,9 @@ class LiveStream:
                 f"{self.name} streams clips of {self._shortest} + n·{self.repeat.read_by} frames, and "
                 f"this one has ended after {self._arrived}."
             )
-        yield from self._ready()
+        self._ended = True
         tail = [further(window, self.repeat, more - self.repeat.times) for window in self._tail]
-        yield from self._steps(tail)
+        return chain(self._ready(), self._steps(tail))
 
     @property
     def _arrived(self) -> int:
@@ -92,7 +100,7 @@ class LiveStream:
     def _ready(self) -> Iterator[Array]:
         arrived = self._arrived
         while self._head and self._head[0].read[self.repeat.dim][1] <= arrived:
-            step, self._head = self._head[: self.repeat.windows], self._head[self.repeat.windows :]
+            step, self._head = self._head[: self._strips], self._head[self._strips :]
             yield from self._steps(step)
         while not self._head and (
             self._shortest + (self._repetitions + 1) * self.repeat.read_by <= arrived
@@ -103,7 +111,7 @@ class LiveStream:
 
     def _steps(self, windows: Sequence[Window]) -> Iterator[Array]:
         """The strips of each step side by side, as one array."""
-        dim, count = self.repeat.result_dim, self.repeat.windows
+        dim, count = self.repeat.result_dim, self._strips
         for first in range(0, len(windows), count):
             step = windows[first : first + count]
             parts = [

@@ -32,6 +32,8 @@ class Tiling:
     it again, instead of keeping what is expanded."""
     frames: int = 1
     """Of a stream: equal portions of the network's input frames (see FrameAxis.spans)."""
+    portion: int | None = None
+    """How many input frames a portion has; None for equal ones."""
 
     def __str__(self) -> str:
         form = f"{self.rows}x{self.columns}"
@@ -71,7 +73,9 @@ def tile_spans(
     if axis is not None and tiling.frames > 1:
         streams = tiling.stream == "frames"
         found[axis.dim] = (
-            axis.spans(tiling.frames) if streams else split(sizes[axis.dim], tiling.frames)
+            axis.spans(tiling.frames, tiling.portion)
+            if streams
+            else split(sizes[axis.dim], tiling.frames)
         )
     return found
 

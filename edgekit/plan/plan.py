@@ -201,6 +201,9 @@ def _stage(data: Mapping[str, Any]) -> Stage:
     )  # fmt: skip
     if not all(0 <= window.model < len(models) for window in windows):
         raise ValueError("a window names a model that its stage lacks")
+    repeat = None if data["repeat"] is None else Repeat(**data["repeat"])
+    if repeat is not None and not _is_sound(repeat, windows):
+        raise ValueError("its repetition does not fit its windows")
     return Stage(
         models,
         str(data["source"]),
@@ -209,7 +212,16 @@ def _stage(data: Mapping[str, Any]) -> Stage:
         str(data["output"]),
         windows,
         bool(data["averaged"]),
-        None if data["repeat"] is None else Repeat(**data["repeat"]),
+        repeat,
+    )
+
+
+def _is_sound(repeat: Repeat, windows: tuple[Window, ...]) -> bool:
+    return (
+        min(repeat.windows, repeat.times, repeat.read_by, repeat.write_by) > 0
+        and 0 <= repeat.first <= len(windows) - repeat.windows * repeat.times
+        and all(0 <= repeat.dim < len(window.read) for window in windows)
+        and all(0 <= repeat.result_dim < len(window.write) for window in windows)
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby
 
 from edgekit.errors import UsageError
 from edgekit.plan.plan import Box, Plan, Repeat, Stage, Tensor, Window
@@ -17,23 +17,36 @@ Shift = tuple[int, int]
 """Dimension, and elements along it."""
 
 
+MOST_PERIOD = 8
+"""Steps until a stream is where it was, such as 2 where steps of 3 frames meet a stride of 2."""
+
+
 def repeat_of(windows: Sequence[Window]) -> Repeat | None:
-    """The longest run of steps that use the same models, each as far behind the one before."""
+    """The longest run of steps that use the same models, each as far behind the one before.
+
+    Or behind the one a period before, where models alternate.
+    """
     strips = 1 + max(window.strip for window in windows)
     steps = [windows[at : at + strips] for at in range(0, len(windows), strips)]
-    shifts = [_shift(one, other) for one, other in pairwise(steps)]
+    for period in range(1, min(MOST_PERIOD, len(steps) // 2) + 1):
+        if (found := _periodic(steps, period)) is not None:
+            return found
+    return None
+
+
+def _periodic(steps: Sequence[Sequence[Window]], period: int) -> Repeat | None:
+    shifts = [_shift(one, other) for one, other in zip(steps, steps[period:], strict=False)]
     best: Repeat | None = None
-    first = 0
-    for index, shift in enumerate(shifts):
-        if shift is None:
-            first = index + 1
+    for shift, run in groupby(enumerate(shifts), key=lambda item: item[1]):
+        indices = [index for index, _ in run]
+        times = (len(indices) + period) // period
+        if shift is None or times < 2 or (best is not None and times <= best.times):
             continue
-        if shifts[first] != shift:
-            first = index
-        times = index + 2 - first
-        if best is None or times > best.times:
-            (dim, read_by), (result_dim, write_by) = shift
-            best = Repeat(first * strips, strips, times, dim, read_by, result_dim, write_by)
+        (dim, read_by), (result_dim, write_by) = shift
+        strips = len(steps[0])
+        best = Repeat(
+            indices[0] * strips, period * strips, times, dim, read_by, result_dim, write_by
+        )
     return best
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from torch.fx import Node
 
 from edgekit.plan.arrivals import Arrivals, Costs, is_counted
-from edgekit.plan.frames import frame_axes
+from edgekit.plan.frames import FrameAxis, frame_axes
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.memory import MemoryModel, macs_per_element, storages, timeline
 from edgekit.plan.network import Network
@@ -91,15 +91,19 @@ class Stretches:
 
     def _arrivals(self, result: Node, over: Node) -> Arrivals:
         return Arrivals(
-            self.network, self.model, result, over, self._axes.get(over), self._numbers,
+            self.network, self.model, result, over, self._axis(result, over), self._numbers,
             symmetric=self._is_symmetric,
         )  # fmt: skip
 
-    def _tilings(self, over: Node) -> list[Tiling]:
+    def _axis(self, result: Node, over: Node) -> FrameAxis | None:
+        """A mean over each image has a value per image: its shares are no sum over the frames."""
+        return self._axes.get(over) if over is result else None
+
+    def _tilings(self, result: Node, over: Node) -> list[Tiling]:
         before = self.network.nodes[: self.network.position[over] + 1]
         choice = Choice(
             over,
-            self._axes.get(over),
+            self._axis(result, over),
             sum(map(is_expansion, before)),
             self._streams,
             self.model.windows_copied,
@@ -109,7 +113,7 @@ class Stretches:
 
     def _tiled(self, sources: list[Node], result: Node, over: Node) -> Iterator[Stretch]:
         """For each source, the tilings that no other one beats in memory, work and tiles at once."""
-        tilings = self._tilings(over)
+        tilings = self._tilings(result, over)
         if not tilings:
             return
         arrivals = self._arrivals(result, over)

@@ -23,13 +23,14 @@ def streamed(network: Network, frames: int, grid: Tiling | None) -> Found:
     frames, or looks at all of them before it gives the first.
     """
     require_cuts(network)
-    if grid is not None:
-        require_grid(network, grid)
     (source,), (result,) = network.inputs, network.outputs
     axis = require_stream(network, frames)
+    if grid is not None:
+        require_grid(network, grid)
+        _require_images(result, axis, grid)
     rows, columns = (grid.rows, grid.columns) if grid is not None else (1, 1)
     steps = -(-int(axis.needed[-1]) // frames)
-    tiling = Tiling(rows, columns, "frames", frames=steps)
+    tiling = Tiling(rows, columns, "frames", frames=steps, portion=frames)
     stretch = Stretch(source, result, result, tiling, 0, 0, 0, 0.0)
     macs = sum(_macs(stream) for stream in strips(network, stretch))
     whole = timeline(network, MemoryModel(input_counted=False))
@@ -46,6 +47,8 @@ def require_stream(network: Network, frames: int) -> FrameAxis:
             f"The input '{source.name}' of shape {shape(source)} has no frames to stream: a video is "
             "N C T H W, or a stack of images."
         )
+    if result not in axes and len(shape(source)) == 5 and shape(source)[0] > 1:
+        raise UsageError(f"A stream takes one video, and this batch has {shape(source)[0]}.")
     if result not in axes:
         lost = next(cut for cut in network.cuts() if cut not in axes)
         raise UsageError(
@@ -53,13 +56,23 @@ def require_stream(network: Network, frames: int) -> FrameAxis:
         )
     axis = axes[result]
     total, first = int(axis.needed[-1]), int(axis.needed[0])
-    if len(axis.spans(-(-total // frames))) < 2:
+    if len(axis.spans(0, frames)) < 2:
         raise UsageError(
             f"The first output frame needs {first} of {total} input frames, so steps of {frames} leave "
             f"nothing to stream at this length; give a clip of more than {first + frames} frames, or "
             "smaller steps."
         )
     return axis
+
+
+def _require_images(result: Node, axis: FrameAxis, grid: Tiling) -> None:
+    sizes = shape(result)
+    if len(sizes) < 4 or axis.dim >= len(sizes) - 2:
+        raise UsageError(f"The output of shape {sizes} has no images to cut into tiles of {grid}.")
+    if grid.rows > sizes[-2] or grid.columns > sizes[-1]:
+        raise UsageError(
+            f"A grid of {grid} is finer than the output's images, {sizes[-2]}x{sizes[-1]}."
+        )
 
 
 def _macs(stream: Stream) -> int:

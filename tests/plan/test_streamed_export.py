@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -242,11 +244,73 @@ def test_a_clip_that_does_not_stream_is_refused_with_the_lengths_that_do(
         (nn.Conv2d(3, 3, 3), (1, 3, 8, 8), "has no frames to stream"),
         (nn.Sequential(nn.Conv3d(4, 4, 1), nn.GroupNorm(2, 4)), (1, 4, 7, 8, 8), "needs all frames"),
         (nn.Conv3d(4, 4, (7, 1, 1), padding=(3, 0, 0)), (1, 4, 4, 8, 8), "needs 4 of 4 input frames"),
+        (causal_decoder(), (2, 4, 6, 6, 6), "takes one video, and this batch has 2"),
     ],
 )  # fmt: skip
 def test_what_cannot_stream_says_why(module: nn.Module, shape: tuple[int, ...], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         edgekit.export(module, torch.zeros(shape), stream=1)
+
+
+class Shifted(nn.Module):
+    """The usual shift in time of a stack of images, whose first frame sees zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+        return torch.relu(self.conv(torch.cat([before, x], 1)))
+
+
+def test_a_stack_of_images_that_are_shifted_in_time_streams(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Shifted().eval()
+    bundle = edgekit.export(module, torch.randn(9, 4, 6, 6), output=tmp_path / "b", stream=2)
+    (stage,) = the_plan(bundle.path).stages
+    assert len(stage.models) <= 3
+    assert stage.repeat is not None
+    longer = torch.randn(17, 4, 6, 6)
+    (result,) = edgekit.run(bundle, longer.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(result, module(longer).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("length", "frames"), [(9, 4), (24, 7), (16, 9)])
+def test_a_step_takes_the_frames_that_were_asked_for(length: int, frames: int) -> None:
+    clip = torch.randn(1, 4, length, 6, 6)
+    stream = stream_of(TimeConv(4, 3, 3, causal=True, zeros=False), clip, frames, None)
+    reads = [window.read[2] for window in stream.plan.stages[0].windows]
+    assert [stop for _, stop in reads][:-1] == list(range(frames, length, frames))
+
+
+def test_steps_that_take_turns_repeat_in_pairs() -> None:
+    torch.manual_seed(0)
+    module = TimeConv(4, 3, 3, causal=True, zeros=False, stride=2).eval()
+    stream = stream_of(module, torch.randn(1, 4, 24, 6, 6), 3, None)
+    repeat = stream.plan.stages[0].repeat
+    assert repeat is not None
+    assert (repeat.windows, repeat.read_by, repeat.write_by) == (2, 6, 3)
+    longer = torch.randn(1, 4, 24 + 12, 6, 6)
+    with torch.inference_mode():
+        expected = module(longer).numpy()
+    (result,) = stream.run({stream.input: longer.numpy()}).values()
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    live = LiveStream(stream)
+    parts = [part for at in range(36) for part in live.push(longer[:, :, at : at + 1].numpy())]
+    np.testing.assert_array_equal(np.concatenate([*parts, *live.finish()], 2), result)
+    with pytest.raises(UsageError, match="has ended"):
+        live.push(longer[:, :, :1].numpy())
+
+
+def test_a_damaged_repetition_is_named(causal: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(causal, tmp_path / "b")
+    plan = json.loads((broken / "plan.json").read_text())
+    plan["stages"][0]["repeat"]["dim"] = 9
+    (broken / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UsageError, match=r"plan\.json is damaged"):
+        read_plan(broken)
 
 
 def test_a_bundle_that_is_no_stream_says_so(tmp_path: Path) -> None:

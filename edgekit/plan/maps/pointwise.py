@@ -55,6 +55,18 @@ def broadcast(region: Region, source: Node) -> Region:
     return tuple((0, 1) if size == 1 else region[lead + dim] for dim, size in enumerate(sizes))
 
 
+class Filled(IndexMap):
+    """zeros_like and its kin: of their first argument they take the shape, and no element."""
+
+    def needs(self, node: Node, region: Region) -> dict[Node, Region]:
+        return {}
+
+    def emit(self, node: Node, region: Region, tape: Tape) -> Any:
+        sizes = [int(stop) - int(start) for start, stop in region]
+        value = node.args[-1] if "full" in str(node.target) else int("ones" in str(node.target))
+        return tape.call(aten.full.default, sizes, value, dtype=node.meta["val"].dtype)
+
+
 class ChannelParameters(Pointwise):
     """First argument pointwise, the others per channel (dimension 1): BatchNorm, PReLU."""
 
@@ -193,6 +205,11 @@ _OPERATORS += [aten._to_copy.default, aten.to.dtype, aten.lift_fresh_copy.defaul
 
 POINTWISE: dict[object, IndexMap] = {
     **dict.fromkeys(_OPERATORS, Pointwise()),
+    **dict.fromkeys(
+        (aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
+         aten.new_zeros.default, aten.new_ones.default, aten.new_full.default),
+        Filled(),
+    ),
     aten.prelu.default: ChannelParameters(),
     aten._native_batch_norm_legit_no_training.default: ChannelParameters(),
     aten.batch_norm.default: ChannelParameters(),
