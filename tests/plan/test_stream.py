@@ -187,7 +187,8 @@ def test_models_of_a_stream_are_few_and_hold_what_the_search_says(
         # The plan recomputes its peak from the programs, and would else take the search's.
         unsaid = replace(edge, peak_bytes=0, run_bytes=0)
         written = planned_files(network, Found((unsaid,), 0, 1), program, ".onnx").plan
-        assert 0.9 < edge.peak_bytes / written.peak_bytes < 1.15
+        # The search leaves copies in another layout to the plan.
+        assert 0.7 < edge.peak_bytes / written.peak_bytes < 1.15
         assert len(written.stages[0].models) <= MOST_PROGRAMS
 
 
