@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from eager_stretch import run_stretch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import Found, Stretch
 from edgekit.plan.search import Stretches
 from edgekit.plan.stages import planned as planned_files
-from edgekit.plan.stream import run_stretch
 from edgekit.program.capture import capture
 
 
