@@ -5,8 +5,8 @@
 
 Peaks are high-water marks of fresh processes above the loaded sessions, third run; the output array
 is counted, the input array is not (facts C4). "default" is onnxruntime as it comes, on both sides;
-"serving" is one shared arena without memory patterns, on both sides. Times are medians of
-interleaved rounds: the whole model as it comes, the plan with serving settings. The difference is
+"frugal" is what plans ask for: one shared arena, no memory patterns, no reuse of buffers; on both sides. Times are medians of
+interleaved rounds: the whole model as it comes, the plan with frugal ones. The difference is
 that of the plan to the whole file at optimisation level EXTENDED.
 """
 
@@ -130,20 +130,20 @@ def compare(name: str, subject: Subject, threads: int, rounds: int, folder: Path
         f"MACs {made.mac_overhead:+.1%}, live activations predicted "
         f"{made.whole_peak_bytes / 2**20:.1f} -> {made.peak_bytes / 2**20:.1f} MiB"
     )
-    for memory in ("default", "serving"):
+    for memory in ("default", "frugal"):
         before, after = (peak(bundle, memory, threads, name) for bundle in (whole, plan))
         print(
             f"  peak, {memory} settings: {before:.1f} -> {after:.1f} MiB, {before / after:.1f} times less",
             flush=True,
         )
     inputs = inputs_of(whole, subject)
-    extended = SessionOptions(threads, NAMED["serving"], "extended")
+    extended = SessionOptions(threads, NAMED["frugal"], "extended")
     results = [runnable(bundle, extended).run(inputs) for bundle in (whole, plan)]
     difference = max(float(np.abs(results[0][key] - results[1][key]).max()) for key in results[0])
     print(f"  difference at EXTENDED: {difference:.1e}{' (bit-equal)' if difference == 0 else ''}")
     files = [
         runnable(whole, SessionOptions(threads)),
-        runnable(plan, SessionOptions(threads, NAMED["serving"])),
+        runnable(plan, SessionOptions(threads, NAMED["frugal"])),
     ]
     seconds: list[list[float]] = [[], []]
     for number in range(rounds + 1):

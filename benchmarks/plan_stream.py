@@ -2,7 +2,7 @@
 
     python benchmarks/plan_stream.py [mini] [ltx] [--rounds 5]
 
-Peaks are high-water marks of fresh processes above the loaded sessions (third run), with serving
+Peaks are high-water marks of fresh processes above the loaded sessions (third run), with frugal
 settings; frames are fed one step at a time and dropped as they come. Where the whole clip's own
 decode is printed beside it, so is its time, in interleaved rounds, and the difference of the two.
 """
@@ -80,7 +80,7 @@ def prepare(bundle: str, times: int, step: int) -> Prepared:
 
 def prepare_whole(bundle: str) -> Prepared:
     opened = open_bundle(Path(bundle))
-    file = load(opened.model_file, SessionOptions(memory=NAMED["serving"]))
+    file = load(opened.model_file, SessionOptions(memory=NAMED["frugal"]))
     inputs = opened.golden()[0]
     return Prepared(lambda: file.run(inputs), sum(v.nbytes for v in inputs.values()), {})
 

@@ -130,9 +130,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    session: Literal["serving", "frugal"]
-    """onnxruntime's settings that the peak was planned for: several sessions on one arena without
-    memory patterns; frugal where tensors must not take each other's buffers either."""
+    session: Literal["frugal"]
+    """onnxruntime's settings that the peak was planned for: all sessions on one arena, no memory
+    patterns, and no tensor that takes the buffer of another."""
     arena_bytes: int
     """First chunk of the arena that the sessions share: what one run holds at once."""
     tensors: Mapping[str, Tensor]
@@ -150,7 +150,7 @@ class Plan:
         return {
             "name": self.session,
             "enable_mem_pattern": False,
-            "enable_mem_reuse": self.session != "frugal",
+            "enable_mem_reuse": False,
             "session.use_env_allocators": "1",
             "initial_chunk_size_bytes": self.arena_bytes,
         }
@@ -170,7 +170,7 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Raises KeyError, TypeError or ValueError."""
         session = data["session"]["name"]
-        if data["schema"] != 1 or session not in ("serving", "frugal"):
+        if data["schema"] != 1 or session != "frugal":
             raise ValueError(f"schema {data['schema']}, session '{session}'")
         return cls(
             session,

@@ -64,9 +64,8 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         for node in (built.source, built.result)
     }
     held = list(_bytes(network, runs, stages, tensors))
-    streams = any(stretch.tiling.stream for stretch in runs)
     plan = Plan(
-        "frugal" if streams else "serving",
+        "frugal",
         arena_bytes(max(stage.run for stage in held)),
         tensors,
         tuple(built.stage for built in stages),
