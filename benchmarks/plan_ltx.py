@@ -1,6 +1,6 @@
 """Turbo-VAED-LTX, 17 frames at 1280x736, decoded by a memory plan in onnxruntime.
 
-    edgekit export turbo-vaed-ltx --target onnx --size 736x1280 --frames 17 --memory-budget 640MiB -o ltx.bundle
+    edgekit export turbo-vaed-ltx --target onnx --size 736x1280 --frames 17 --memory-budget 480MiB -o ltx.bundle
     python benchmarks/plan_ltx.py ltx.bundle
 
 Prints the high-water mark of this whole process (Python, onnxruntime, weights, windows, the decoded
