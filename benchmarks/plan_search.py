@@ -18,6 +18,7 @@ from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import Found
 from edgekit.plan.search import Stretches
+from edgekit.plan.stages import runs_within
 from edgekit.program.capture import capture
 from edgekit.report import aligned
 
@@ -41,9 +42,10 @@ def network(name: str) -> Network:
     return network_of(capture(model.module, model.example_inputs).program)
 
 
-def stretches(found: Found) -> str:
+def stretches(net: Network, found: Found) -> str:
     return ", ".join(
-        "at once" if stretch.tiling.count == 1 else str(stretch.tiling) for stretch in found.runs
+        "at once" if stretch.tiling.count == 1 else str(stretch.tiling)
+        for stretch in runs_within(net, found)
     )
 
 
@@ -69,7 +71,7 @@ def main() -> None:
                     f"{share:.0%}",
                     in_units(found.peak_bytes),
                     f"{found.overhead:.1%}",
-                    stretches(found),
+                    stretches(net, found),
                 )
                 for share, found in zip(SHARES, points, strict=True)
             ]

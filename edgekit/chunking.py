@@ -55,7 +55,7 @@ def chunk_plan(program: Program, chunk: Program, file: str, frames: int, overlap
     )  # fmt: skip
     overhead = len(windows) * timeline(part, model).macs / max(1, whole.macs) - 1
     return Plan(
-        "frugal", arena_bytes(run), tensors, (stage,), whole.peak_bytes,
+        arena_bytes(run), tensors, (stage,), whole.peak_bytes,
         run + tensors[made.name].nbytes, round(overhead, 6),
     )  # fmt: skip
 

@@ -18,20 +18,16 @@ from torch import Tensor
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
-from edgekit.chunking import chunk_plan, chunk_program
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
 from edgekit.parity.compare import compare
 from edgekit.parity.half_audit import audit_half
-from edgekit.plan.choose import Request, choose, in_units, search_for
-from edgekit.plan.network import Network, network_of
+from edgekit.plan.choose import Request
 from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
 from edgekit.plan.runner import PlanRunnable
-from edgekit.plan.stages import one_file_plan, planned
-from edgekit.plan.streamed import streamed
-from edgekit.plan.unrolled import unrolled
+from edgekit.planned_programs import planned_programs
 from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
 from edgekit.program.convertible import require_convertible, require_own_outputs
 from edgekit.program.lints import Finding, lint
@@ -46,8 +42,6 @@ Progress = Callable[[str], None]
 
 SESSION_NOTE = "edgekit.session"
 """In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
-MOST_SEARCHES = 4
-"""For a budget that the written plan must keep."""
 
 
 def silent(_: str) -> None:
@@ -167,7 +161,7 @@ def export_model(
     if options.plan is not None:
         progress("plan")
         with without_torch_warnings():
-            plan, files = plan_files(model, target, prepared, options)
+            plan, files = _planned(model, target, prepared, options.plan, options.one_file)
     notes = {SESSION_NOTE: json.dumps(plan.session_settings)} if plan is not None else {}
     program = prepared.program
     inputs, expected = golden_pair(model, program)
@@ -224,66 +218,18 @@ def _require_convertible(prepared: Prepared, target: Target) -> None:
         )
 
 
-def plan_files(
-    model: Model, target: Target, prepared: Prepared, options: ExportOptions
+def _planned(
+    model: Model, target: Target, prepared: Prepared, request: Request, one_file: bool
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The plan that the options ask for, and the programs of its model files by name."""
-    request = options.plan
-    assert request is not None
     name = f"{model.name}{backend_for(target.format).suffix}"
     program = captured_model(model).program
-
-    def ready(part: Program) -> Prepared:
-        made = made_ready(part, target, prepared.precision, prepared.method)
-        _require_convertible(made, target)
-        return made
-
-    if request.overlap is not None:
-        if options.one_file:
-            raise UsageError("Chunks with an overlap are one file already; leave --one-file away.")
-        frames = request.stream_frames or 1
-        chunk = chunk_program(model, program, frames, request.overlap)
-        return chunk_plan(program, chunk, name, frames, request.overlap), {name: ready(chunk)}
-    plan, parts = _within_budget(network_of(program), program, options, name)
-    return plan, {file: ready(part) for file, part in parts.items()}
-
-
-def _within_budget(
-    network: Network, program: Program, options: ExportOptions, name: str
-) -> tuple[Plan, dict[str, Program]]:
-    """Search again with a smaller budget while what is written needs more than was asked for.
-
-    The search knows stretches; a model of several, or one file of all tiles, holds a little more.
-    """
-    assert options.plan is not None
-    request, budget = options.plan, options.plan.budget_bytes
-    search = search_for(network, request) if request.stream_frames is None else None
-    asked = budget
-    for _ in range(MOST_SEARCHES):
-        if search is not None:
-            found = choose(search, asked)
-        else:
-            found = streamed(network, request.stream_frames or 1, request.tiles)
-        if options.one_file:
-            whole = unrolled(network, found, program)
-            plan, parts = one_file_plan(whole, found, name), {name: whole}
-        else:
-            built = planned(network, found, program, Path(name).suffix)
-            plan = built.plan
-            parts = {
-                model.file: part
-                for stage in built.stages
-                for model, part in zip(stage.stage.models, stage.programs, strict=True)
-            }
-        if budget is None or plan.peak_bytes <= budget:
-            return plan, parts
-        asked = int(0.98 * found.peak_bytes * budget / plan.peak_bytes)
-    form = "one file of all tiles" if options.one_file else "these stretches"
-    raise UsageError(
-        f"A plan within {in_units(budget or 0)} needs {in_units(plan.peak_bytes)} once written as {form}; "
-        "give a larger --memory-budget"
-        + (", or leave --one-file away." if options.one_file else ".")
-    )
+    plan, parts = planned_programs(model, program, request, name, one_file=one_file)
+    files = {}
+    for file, part in parts.items():
+        files[file] = made_ready(part, target, prepared.precision, prepared.method)
+        _require_convertible(files[file], target)
+    return plan, files
 
 
 def example_inputs(program: Program) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
 from edgekit.plan.search import Stretches
+from edgekit.plan.stages import runs_within
 from edgekit.program.capture import capture, without_torch_warnings
 
 ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -70,7 +71,7 @@ class MemoryPlan:
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
-        return self.found.runs if self.found else ()
+        return runs_within(self.network, self.found) if self.found else ()
 
     def once(self, stretch: Stretch) -> int:
         """Multiply-accumulates of a stretch that is run at once."""

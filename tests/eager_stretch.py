@@ -8,6 +8,7 @@ source is needed twice.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise, product
 from math import prod
@@ -22,14 +23,19 @@ from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import ChannelParameters, Pointwise
 from edgekit.plan.memory import VIEWS, MemoryModel
-from edgekit.plan.network import Network, boxes
+from edgekit.plan.network import Boxes, Network, boxes
 from edgekit.plan.path import Stretch, tile_spans
 from edgekit.plan.patterns import kept_lines
 from edgekit.plan.region import Region, Span, elements, tile, whole
 from edgekit.plan.tape import TorchTape
-from edgekit.plan.tile_sizes import is_kept, lines_needed
+from edgekit.plan.tile_sizes import lines_needed
 
 aten = torch.ops.aten
+
+
+def is_kept(node: Node, found: Boxes, kept: Collection[Node]) -> bool:
+    """Whether a stream keeps lines of the node: not of what every tile computes whole."""
+    return node in kept and any(isinstance(stop, np.ndarray) for _, stop in found.held[node])
 
 
 @dataclass

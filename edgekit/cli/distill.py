@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgekit.distillation.hardware import Precision
     from edgekit.distillation.loop import Distilled
 
 PRINT_EVERY_S = 10.0
@@ -80,9 +81,11 @@ def distill(
     started = time.perf_counter()
     with _lines(f"edgekit: distill {name}") as show:
         asked = FromFiles(
-            data, teacher, folder, show, Hardware(accelerator, None, strategy, precision),  # type: ignore[arg-type]
-            validation, lpips, steps, seed, resume, workers, name, numbers, perceptual,
-            "skip" if skip_damaged else "refuse",
+            data=data, teacher=teacher, run=folder, progress=show,
+            hardware=Hardware(accelerator, None, strategy, cast("Precision", precision)),
+            validation=validation, lpips=lpips, steps=steps, seed=seed, resume=resume,
+            workers=workers, model=name, numbers=numbers, perceptual=perceptual,
+            on_damage="skip" if skip_damaged else "refuse",
         )  # fmt: skip
         distilled = train(asked)
     if int(os.environ.get("RANK", 0)):

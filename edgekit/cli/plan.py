@@ -127,6 +127,7 @@ def plan(
 
 def _text(found: MemoryPlan, elements: str, steps: bool) -> str:
     from edgekit.plan.choose import in_units
+    from edgekit.plan.stages import runs_within
 
     shape = found.whole.steps[0].shape
     peak = found.whole.peak
@@ -154,7 +155,11 @@ def _text(found: MemoryPlan, elements: str, steps: bool) -> str:
     if found.trade:
         table = [("memory", "extra work", "stretches")]
         table += [
-            (in_units(point.peak_bytes), f"{point.overhead:.1%}", str(len(point.runs)))
+            (
+                in_units(point.peak_bytes),
+                f"{point.overhead:.1%}",
+                str(len(runs_within(found.network, point))),
+            )
             for point in found.trade
         ]
         parts.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -109,7 +110,9 @@ def _opened(video: Path) -> Any:
     return container
 
 
-def _crop(frames: list, sampling: ClipSampling, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def _crop(
+    frames: list[Any], sampling: ClipSampling, rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
     """Resize `frames` by one random scale and cut the same random square out of each."""
     scale = float(rng.choice(sampling.scales))
     height = max(sampling.size_px, round(frames[0].height * scale))

@@ -137,7 +137,7 @@ def boxes(
     for node in reversed(needed):
         if node not in asked:
             continue
-        order.insert(0, node)
+        order.append(node)
         held[node] = computed[node] = hull(asked[node])
         if node.op == "placeholder":
             continue
@@ -150,7 +150,7 @@ def boxes(
                 region if idle is None else nothing_where(idle, region)
             )
     read = {source: hull(asked[source]) for source in sources if source in asked}
-    return Boxes(tuple(order), computed, read, held)
+    return Boxes(tuple(reversed(order)), computed, read, held)
 
 
 def _of_one_stream(cached: Collection[Node]) -> Fresh:

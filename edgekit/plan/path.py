@@ -134,15 +134,6 @@ class Found:
     def worst(self) -> Stretch:
         return max(self.stretches, key=lambda stretch: stretch.peak_bytes)
 
-    @property
-    def runs(self) -> tuple[Stretch, ...]:
-        """The stretches, with neighbours that run at once joined to one."""
-        joined: list[Stretch] = []
-        for stretch in self.stretches:
-            both = one_run(joined[-1], stretch) if joined else None
-            joined = [*joined[:-1], both] if both else [*joined, stretch]
-        return tuple(joined)
-
 
 def one_run(first: Stretch, second: Stretch) -> Stretch | None:
     """Two stretches as one, if both run at once."""

@@ -25,6 +25,8 @@ import numpy as np
 from edgekit.errors import UsageError
 
 FILE = "plan.json"
+SESSION: Literal["frugal"] = "frugal"
+"""Name of the settings that onnxruntime runs plans with."""
 Box = tuple[tuple[int, int], ...]
 
 
@@ -41,19 +43,13 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Port:
+class Port(Tensor):
     """Where a model takes, or gives, lines that a stream keeps."""
 
     state: str
     """One name for the kept lines of one tensor, in all models of a stage."""
     name: str
     """The model's own input or output."""
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -130,9 +126,6 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    session: Literal["frugal"]
-    """onnxruntime's settings that the peak was planned for: all sessions on one arena, no memory
-    patterns, and no tensor that takes the buffer of another."""
     arena_bytes: int
     """First chunk of the arena that the sessions share: what one run holds at once."""
     tensors: Mapping[str, Tensor]
@@ -146,9 +139,11 @@ class Plan:
 
     @property
     def session_settings(self) -> dict[str, Any]:
-        """onnxruntime's own names and values."""
+        """What the peak was planned for, by onnxruntime's own names: all sessions on one arena, no memory
+        patterns, and no tensor that takes the buffer of another.
+        """
         return {
-            "name": self.session,
+            "name": SESSION,
             "enable_mem_pattern": False,
             "enable_mem_reuse": False,
             "session.use_env_allocators": "1",
@@ -170,10 +165,9 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Raises KeyError, TypeError or ValueError."""
         session = data["session"]["name"]
-        if data["schema"] != 1 or session != "frugal":
+        if data["schema"] != 1 or session != SESSION:
             raise ValueError(f"schema {data['schema']}, session '{session}'")
         return cls(
-            session,
             int(data["session"]["initial_chunk_size_bytes"]),
             {
                 name: Tensor(tuple(tensor["shape"]), str(tensor["dtype"]))
@@ -227,7 +221,7 @@ def _is_sound(repeat: Repeat, windows: tuple[Window, ...]) -> bool:
 
 def _ports(ports: list[Mapping[str, Any]]) -> tuple[Port, ...]:
     return tuple(
-        Port(str(p["state"]), str(p["name"]), tuple(p["shape"]), str(p["dtype"])) for p in ports
+        Port(tuple(p["shape"]), str(p["dtype"]), str(p["state"]), str(p["name"])) for p in ports
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable, check_inputs
 from edgekit.bundle import Bundle
-from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window, read_plan
+from edgekit.plan.plan import SESSION, Box, Plan, Stage, Tensor, Window, read_plan
 from edgekit.plan.repeats import for_input
 
 
@@ -34,8 +34,7 @@ class PlanRunnable:
         self.outputs = outputs
         files = {model.file for stage in plan.stages for model in stage.models}
         self.models: dict[str, Runnable] = {
-            file: backend.load(folder / file, plan.session, plan.arena_bytes)
-            for file in sorted(files)
+            file: backend.load(folder / file, SESSION, plan.arena_bytes) for file in sorted(files)
         }
         first = next(iter(self.models.values()))
         self.reference = f"{first.reference}, {sum(len(s.windows) for s in plan.stages)} windows"

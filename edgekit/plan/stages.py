@@ -65,7 +65,6 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
     }
     held = list(_bytes(network, runs, stages, tensors))
     plan = Plan(
-        "frugal",
         arena_bytes(max(stage.run for stage in held)),
         tensors,
         tuple(built.stage for built in stages),
@@ -129,7 +128,6 @@ def one_file_plan(program: Program, found: Found, file: str) -> Plan:
     )
     tensors = {spec.name: Tensor(spec.shape, spec.dtype) for spec in (given, made)}
     return Plan(
-        "frugal",
         arena_bytes(peak),
         tensors,
         (stage,),
@@ -168,9 +166,11 @@ def _stage(
     streams = list(strips(network, stretch))
     for strip, step in _order(stretch, len(streams), streams[0].count):
         stream = streams[strip]
-        module = step_module(network, stream, step, door, goes_on=True)
-        if module.key not in kinds:
-            module = step_module(network, stream, step, door)
+        module = step_module(network, stream, step, door)
+        if step and step == stream.count - 1:
+            # As if more steps came: where that is a program that there is, the last one needs no own.
+            another = step_module(network, stream, step, door, goes_on=True)
+            module = another if another.key in kinds else module
         if module.key not in kinds:
             kinds[module.key] = len(modules)
             modules.append(module)

@@ -86,7 +86,7 @@ def step_module(
 
 
 def _port(node: Node, spec: TensorSpec) -> Port:
-    return Port(node.name, spec.name, spec.shape, spec.dtype)
+    return Port(spec.shape, spec.dtype, node.name, spec.name)
 
 
 def _sizes(box: Region) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ the tiles of all of them lie side by side in its arrays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -304,11 +304,6 @@ def lines_needed(span: tuple[Any, Any], count: int) -> tuple[Counts, Counts, Cou
     start, stop = (np.broadcast_to(np.asarray(bound, dtype=np.int64), (count,)) for bound in span)
     found = _Streams([count]).lines_needed(start[None], stop[None])
     return found[0][0], found[1][0], found[2][0]
-
-
-def is_kept(node: Node, found: Boxes, kept: Collection[Node]) -> bool:
-    """Whether a stream keeps lines of the node: not of what every tile computes whole."""
-    return node in kept and any(isinstance(stop, np.ndarray) for _, stop in found.held[node])
 
 
 def _largest(tables: Sequence[Counts], likeness: Counts) -> list[int]:
