@@ -162,7 +162,6 @@ def export_model(
         progress("plan")
         with without_torch_warnings():
             plan, files = _planned(model, target, prepared, options.plan, options.one_file)
-    notes = {SESSION_NOTE: json.dumps(plan.session_settings)} if plan is not None else {}
     program = prepared.program
     inputs, expected = golden_pair(model, program)
     inputs = {
@@ -175,6 +174,10 @@ def export_model(
             count = f" ({number} of {len(files)})" if len(files) > 1 else ""
             progress(f"convert to {target.format}{count}")
             in_half = ready.precision != "fp32"
+            notes = {}
+            if plan is not None:
+                session = plan.models[name].session
+                notes[SESSION_NOTE] = json.dumps(plan.session_settings(session))
             backend.write(ready.program, partial / name, target, half=in_half, notes=notes)
             if options.simplify:
                 progress(f"simplify{count}")

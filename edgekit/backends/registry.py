@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from edgekit.backends.facts import FileFacts
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.errors import UsageError
-from edgekit.program.program import Program
 from edgekit.target import Target
 
-Session = Literal["default", "serving", "frugal"]
+if TYPE_CHECKING:  # it imports torch, which running a file must not wait for
+    from edgekit.program.program import Program
+
+Session = Literal["default", "serving", "frugal", "returning"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 EVERY_TYPE = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 

@@ -12,7 +12,7 @@ from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import UsageError
 from edgekit.parity.arena_peak import METHOD, arena_peak_bytes
 from edgekit.parity.memory_use import Case, NotMeasured, Prepared, measure
-from edgekit.plan.plan import SESSION, Plan, read_plan
+from edgekit.plan.plan import Plan, read_plan
 from edgekit.plan.runner import open_runnable
 from edgekit.plan.stage_memory import stored_beside
 from edgekit.report import PlannedMemory
@@ -71,7 +71,7 @@ def live_bytes(bundle: Bundle, plan: Plan) -> int | NotMeasured:
                 inputs[stage.input] = random.standard_normal(
                     [stop - start for start, stop in read]
                 ).astype(source.dtype)
-            reuse = NAMED[SESSION].reuse
+            reuse = NAMED[model.session].reuse
             run = arena_peak_bytes(bundle.path / model.file, inputs, reuse=reuse)
             if isinstance(run, NotMeasured):
                 return run
@@ -88,7 +88,7 @@ def prepare(bundle: str) -> Prepared:
         name: np.ascontiguousarray(value) for name, value in opened.golden()[0].items()
     }
     plan = read_plan(opened.path)
-    settings = vars(NAMED[SESSION if plan else "default"])
+    settings = vars(NAMED["frugal" if plan else "default"])
     return Prepared(
         lambda: file.run(inputs), sum(value.nbytes for value in inputs.values()), dict(settings)
     )

@@ -18,15 +18,16 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from edgekit.errors import UsageError
 
 FILE = "plan.json"
-SESSION: Literal["frugal"] = "frugal"
-"""Name of the settings that onnxruntime runs plans with."""
+PlanSession = Literal["frugal", "returning"]
+"""How onnxruntime holds the tensors of a model's runs: in the arena that all sessions of a plan share, or
+each by itself, given back to the system when it is dead."""
 Box = tuple[tuple[int, int], ...]
 
 
@@ -59,6 +60,7 @@ class ModelFile:
     file: str
     before: tuple[Port, ...] = ()
     after: tuple[Port, ...] = ()
+    session: PlanSession = "frugal"
 
 
 @dataclass(frozen=True)
@@ -137,23 +139,30 @@ class Plan:
     """Predicted: live activations of the plan, with whole tensors and windows counted."""
     mac_overhead: float
 
-    @property
-    def session_settings(self) -> dict[str, Any]:
-        """What the peak was planned for, by onnxruntime's own names: all sessions on one arena, no memory
-        patterns, and no tensor that takes the buffer of another.
+    def session_settings(self, session: PlanSession) -> dict[str, Any]:
+        """What the peak was planned for, by onnxruntime's own names.
+
+        No memory patterns, and no tensor that takes the buffer of another.
         """
-        return {
-            "name": SESSION,
-            "enable_mem_pattern": False,
-            "enable_mem_reuse": False,
-            "session.use_env_allocators": "1",
-            "initial_chunk_size_bytes": self.arena_bytes,
-        }
+        settings: dict[str, Any] = {
+            "name": session, "enable_mem_pattern": False, "enable_mem_reuse": False
+        }  # fmt: skip
+        if session == "returning":
+            return settings | {"enable_cpu_mem_arena": False}
+        shared = {"session.use_env_allocators": "1", "initial_chunk_size_bytes": self.arena_bytes}
+        return settings | shared
+
+    @property
+    def models(self) -> dict[str, ModelFile]:
+        """By file."""
+        return {model.file: model for stage in self.stages for model in stage.models}
 
     def to_json(self) -> dict[str, Any]:
+        used = {model.session for model in self.models.values()}
         return {
             "schema": 1,
-            "session": self.session_settings,
+            "arena_bytes": self.arena_bytes,
+            "sessions": {name: self.session_settings(name) for name in sorted(used)},
             "tensors": {name: asdict(tensor) for name, tensor in self.tensors.items()},
             "stages": [asdict(stage) for stage in self.stages],
             "whole_peak_bytes": self.whole_peak_bytes,
@@ -164,11 +173,10 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Raises KeyError, TypeError or ValueError."""
-        session = data["session"]["name"]
-        if data["schema"] != 1 or session != SESSION:
-            raise ValueError(f"schema {data['schema']}, session '{session}'")
+        if data["schema"] != 1:
+            raise ValueError(f"schema {data['schema']}")
         return cls(
-            int(data["session"]["initial_chunk_size_bytes"]),
+            int(data["arena_bytes"]),
             {
                 name: Tensor(tuple(tensor["shape"]), str(tensor["dtype"]))
                 for name, tensor in data["tensors"].items()
@@ -182,9 +190,14 @@ class Plan:
 
 def _stage(data: Mapping[str, Any]) -> Stage:
     models = tuple(
-        ModelFile(str(model["file"]), _ports(model["before"]), _ports(model["after"]))
+        ModelFile(
+            str(model["file"]), _ports(model["before"]), _ports(model["after"]), model["session"]
+        )
         for model in data["models"]
     )
+    for model in models:
+        if model.session not in get_args(PlanSession):
+            raise ValueError(f"session '{model.session}'")
     windows = tuple(
         Window(
             int(window["model"]), _box(window["read"]), _box(window["write"]),

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.backends.heap import return_freed_memory
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable, check_inputs
 from edgekit.bundle import Bundle
-from edgekit.plan.plan import SESSION, Box, Plan, Stage, Tensor, Window, read_plan
+from edgekit.plan.plan import Box, Plan, Stage, Tensor, Window, read_plan
 from edgekit.plan.repeats import for_input
 
 
@@ -32,10 +33,11 @@ class PlanRunnable:
         self.name = folder.name
         (self.input,) = inputs
         self.outputs = outputs
-        files = {model.file for stage in plan.stages for model in stage.models}
         self.models: dict[str, Runnable] = {
-            file: backend.load(folder / file, SESSION, plan.arena_bytes) for file in sorted(files)
+            file: backend.load(folder / file, model.session, plan.arena_bytes)
+            for file, model in sorted(plan.models.items())
         }
+        return_freed_memory()
         first = next(iter(self.models.values()))
         self.reference = f"{first.reference}, {sum(len(s.windows) for s in plan.stages)} windows"
         self.rounds_to_half = first.rounds_to_half
@@ -60,6 +62,8 @@ class PlanRunnable:
         for index, stage in enumerate(plan.stages):
             source, result = tensors[stage.source], plan.tensors[stage.result]
             tensors[stage.result] = self._run_stage(stage, source, result)
+            if stage.models[0].session == "returning":
+                return_freed_memory()
             yield stage
             for name, reader in last_reader.items():
                 if reader == index and name not in self.outputs:

@@ -7,7 +7,7 @@ ones, a steady one and a few last ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -29,6 +29,13 @@ from edgekit.program.program import Program
 
 LARGEST_CHUNK_BYTES = 2**31 - 1
 """onnxruntime takes the size of an arena's chunk as a 32-bit integer."""
+
+
+LEAST_RETURNED_BYTES = 256 << 20
+"""A single run that holds this much is spared the arena, which would keep it beside all later stages.
+
+Eight tensors of 32 MiB: glibc gives back at once what is larger, and keeps and scatters what is smaller.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,14 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         for node in (built.source, built.result)
     }
     held = list(_bytes(network, runs, stages, tensors))
+    stages = tuple(_sessions(built, bytes_.run) for built, bytes_ in zip(stages, held, strict=True))
+    shared = [
+        bytes_.run
+        for built, bytes_ in zip(stages, held, strict=True)
+        if built.stage.models[0].session == "frugal"
+    ]
     plan = Plan(
-        arena_bytes(max(stage.run for stage in held)),
+        arena_bytes(max(shared, default=0)),
         tensors,
         tuple(built.stage for built in stages),
         found.whole_peak_bytes,
@@ -73,6 +86,14 @@ def planned(network: Network, found: Found, program: Program, suffix: str) -> Pl
         round(found.overhead, 6),
     )
     return Planned(plan, stages)
+
+
+def _sessions(built: StagePrograms, run_bytes: int) -> StagePrograms:
+    stage = built.stage
+    if not stage.is_whole or run_bytes < LEAST_RETURNED_BYTES:
+        return built
+    models = tuple(replace(model, session="returning") for model in stage.models)
+    return replace(built, stage=replace(stage, models=models))
 
 
 def runs_within(network: Network, found: Found) -> tuple[Stretch, ...]:

@@ -23,6 +23,7 @@ from edgekit.backends.onnx.session import SERVING, SessionOptions
 from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
 from edgekit.parity.planned_memory import measured_memory
+from edgekit.plan import stages
 from edgekit.plan.choose import Request, choose, parse_bytes, search_for
 from edgekit.plan.memory import MemoryModel
 from edgekit.plan.network import network_of
@@ -106,8 +107,35 @@ def test_one_file_says_in_its_metadata_which_settings_its_memory_needs(
     (file,) = bundle.path.glob("*.onnx")
     notes = {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
     settings = json.loads(notes["edgekit.session"])
-    assert settings == json.loads((bundle.path / "plan.json").read_text())["session"]
+    assert settings == json.loads((bundle.path / "plan.json").read_text())["sessions"]["frugal"]
     assert settings["enable_mem_reuse"] is False
+
+
+def test_a_single_run_of_large_tensors_is_planned_and_run_without_the_arena(
+    tmp_path: Path, picture: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "LEAST_RETURNED_BYTES", 1)
+    bundle = edgekit.export(Small(classes=5), picture, output=tmp_path / "b", tiles="2x2")
+    plan = json.loads((bundle.path / "plan.json").read_text())
+    sessions = {
+        model["session"]: len(stage["windows"])
+        for stage in plan["stages"]
+        for model in stage["models"]
+    }
+    assert sessions["frugal"] == 4
+    assert sessions["returning"] == 1
+    assert set(plan["sessions"]) == {"frugal", "returning"}
+    assert edgekit.verify(bundle).passed
+
+
+def test_an_unknown_session_in_a_plan_is_refused_in_a_sentence(
+    tmp_path: Path, picture: Tensor
+) -> None:
+    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x2")
+    plan = (bundle.path / "plan.json").read_text()
+    (bundle.path / "plan.json").write_text(plan.replace('"session": "frugal"', '"session": "fast"'))
+    with pytest.raises(UsageError, match="session 'fast'"):
+        edgekit.run(bundle, picture.numpy())
 
 
 @pytest.mark.parametrize("one_file", [False, True])
