@@ -26,9 +26,7 @@ def ssd_shapes(level: int) -> list[tuple[float, float]]:
     return [(scale * math.sqrt(ratio), scale / math.sqrt(ratio)) for scale, ratio in pairs]
 
 
-def ssd_anchors(
-    cells: Sequence[tuple[int, int]], height: int, width: int, like: Tensor
-) -> Tensor:
+def ssd_anchors(cells: Sequence[tuple[int, int]], height: int, width: int, like: Tensor) -> Tensor:
     """A 4 as centre x, centre y, width and height in pixels, by level, row, column and shape.
 
     `cells` are the rows and columns of each level; type and device are those of `like`.

@@ -74,9 +74,9 @@ class CoDeNet(nn.Module):
 
 def decode_peaks(heat: Tensor, sizes: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes N (h · w) 4 in pixels and scores N (h · w) classes of what `raw` gives."""
-    heat = torch.sigmoid(heat)
+    # Of logits, which differ where probabilities near 1 are rounded to the same number.
     is_peak = F.max_pool2d(heat, 3, 1, 1) == heat
-    scores = torch.where(is_peak, heat, torch.zeros_like(heat))
+    scores = torch.where(is_peak, torch.sigmoid(heat), 0.0)
     rows, columns = heat.shape[2:]
     corners = centres(rows, columns, heat) - 0.5
     middle = (corners + offsets.flatten(2).transpose(1, 2)) * STRIDE
@@ -178,7 +178,7 @@ def _head(outputs: int, bias: float) -> nn.Sequential:
     channels = DECODER[-1]
     last = nn.Conv2d(channels, outputs, 1)
     nn.init.normal_(last.weight, std=0.001)
-    nn.init.constant_(last.bias, bias)
+    nn.init.constant_(last.get_parameter("bias"), bias)
     return nn.Sequential(
         _conv(channels, channels),
         nn.BatchNorm2d(channels),

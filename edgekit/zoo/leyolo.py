@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class LeYOLO(nn.Module):
     def raw(self, images: Tensor) -> list[Tensor]:
         """Per stride N (64 + classes) h w: 16 bins each of left, top, right and bottom, then logits."""
         outputs: list[Tensor] = []
-        x = images
+        x: Any = images
         for layer, sources in zip(self.model, self.sources):
             x = layer(*(outputs[index] for index in sources)) if sources else layer(x)
             outputs.append(x)
@@ -69,7 +70,7 @@ class LeYOLO(nn.Module):
 
     @property
     def head(self) -> Head:
-        return self.model[-1]
+        return cast(Head, self.model[-1])
 
 
 def _check(config: LeYOLOConfig) -> None:
@@ -179,9 +180,7 @@ class ConvNorm(nn.Module):
         self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> None:
         super().__init__()
-        self.c = nn.Conv2d(
-            channels_in, channels_out, kernel, stride, kernel // 2, groups=groups
-        )
+        self.c = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups)
         self.bn = _norm(channels_out)
         self.act = nn.SiLU()
 
@@ -254,9 +253,10 @@ class Head(nn.Module):
         self.cv3 = nn.ModuleList(_branch(count, scores, classes) for count in channels)
         self.dfl = Expectation()
         for box, score, stride in zip(self.cv2, self.cv3, STRIDES):
-            nn.init.constant_(box[-1].bias, 1.0)
+            nn.init.constant_(box.get_parameter("3.bias"), 1.0)
             # about five objects in a picture of 640×640, of any class
-            nn.init.constant_(score[-1].bias, math.log(5 / classes / (640 / stride) ** 2))
+            chance = 5 / classes / (640 / stride) ** 2
+            nn.init.constant_(score.get_parameter("3.bias"), math.log(chance))
 
     def forward(self, *maps: Tensor) -> list[Tensor]:
         return [

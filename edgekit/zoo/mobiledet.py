@@ -118,7 +118,9 @@ class MobileDetBackbone(nn.Module):
             channels = block.channels
         self.channels.append(channels)
         if self.strides.count(2) != 4 or set(self.strides) - {1, 2}:
-            raise ValueError("four of the blocks need stride 2 and the others 1: heads sit at 16 and 32")
+            raise ValueError(
+                "four of the blocks need stride 2 and the others 1: heads sit at 16 and 32"
+            )
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = self.stem(image)

@@ -15,6 +15,10 @@ LOWEST, HIGHEST = -7, 8
 """Of the dilation: lines that a hardware buffer keeps. Below 0 the kernel is mirrored."""
 
 
+End = tuple[Tensor, Tensor | None]
+"""A whole dilation per pixel and its share in the interpolation, if there is any."""
+
+
 class SquareDepthwise(nn.Module):
     """Maps N C H W and dilations N 1 H W to N C H W. With `whole` the dilations must be whole numbers."""
 
@@ -38,7 +42,9 @@ def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool
     below = torch.floor(dilation).reshape(-1)
     steps = below.to(torch.int64)
     part = (dilation.reshape(-1) - below)[:, None]
-    ends = [(steps, 1 - part), (steps + 1, part)] if not whole else [(steps, None)]
+    ends: list[End] = [(steps, 1 - part), (steps + 1, part)]
+    if whole:
+        ends = [(steps, None)]
 
     taps = weight.reshape(channels, 9).t()
     total = x.permute(0, 2, 3, 1).reshape(-1, channels) * taps[4]
@@ -57,9 +63,7 @@ def _indices(n: int, height: int, width: int, reach: int, device: torch.device) 
     return (image + y + x).reshape(-1)
 
 
-def _sampled(
-    pixels: Tensor, here: Tensor, ends: list[tuple[Tensor, Tensor | None]], down: int, right: int
-) -> Tensor:
+def _sampled(pixels: Tensor, here: Tensor, ends: list[End], down: int, right: int) -> Tensor:
     """What one tap sees: between two whole dilations on a row or a column, four pixels on a diagonal."""
     if not (down and right):
         jumps = [(steps * (down + right), share) for steps, share in ends]
@@ -69,9 +73,7 @@ def _sampled(
             for a, p in ends
             for b, q in ends
         ]
-    seen = [
-        _shared(torch.index_select(pixels, 0, here + jump), share) for jump, share in jumps
-    ]
+    seen = [_shared(torch.index_select(pixels, 0, here + jump), share) for jump, share in jumps]
     total = seen[0]
     for other in seen[1:]:
         total = total + other
@@ -100,8 +102,8 @@ class SquareDeformConv(nn.Module):
         super().__init__()
         self.conv_scale = nn.Conv2d(channels_in, 1, 1)
         nn.init.zeros_(self.conv_scale.weight)
-        nn.init.constant_(self.conv_scale.bias, 1.0)
-        bound = nn.Hardtanh(LOWEST, HIGHEST)
+        nn.init.constant_(self.conv_scale.get_parameter("bias"), 1.0)
+        bound = nn.Hardtanh(float(LOWEST), float(HIGHEST))
         self.bound = nn.Sequential(bound, Rounded()) if whole_offsets else bound
         self.conv = SquareDepthwise(channels_in, whole=whole_offsets)
         self.conv_channel = nn.Conv2d(channels_in, channels_out, 1, bias=False)

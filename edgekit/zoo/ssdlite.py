@@ -110,6 +110,6 @@ def _extra_level(channels_in: int, channels: int, tf_same: bool) -> nn.Sequentia
 def _predictor(channels: int, outputs: int, bias: float) -> nn.Sequential:
     last = nn.Conv2d(channels, outputs, 1)
     nn.init.normal_(last.weight, std=0.03)
-    nn.init.constant_(last.bias, bias)
+    nn.init.constant_(last.get_parameter("bias"), bias)
     depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
     return nn.Sequential(*_conv_norm(depthwise), last)

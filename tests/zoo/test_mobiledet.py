@@ -51,7 +51,9 @@ def config(variant: str, **changes: Any) -> MobileDetConfig:
 def test_a_backbone_equals_the_official_one(variant: str, double: bool) -> None:
     golden = np.load(GOLDEN / f"mobiledet_{variant}.npz")
     chosen = config(variant, norm_eps=0.001)
-    if variant == "dsp":  # the TF2 code leaves the residual of this block away, the TF1 code does not
+    if (
+        variant == "dsp"
+    ):  # the TF2 code leaves the residual of this block away, the TF1 code does not
         rows = list(chosen.blocks)
         rows[19] = (*rows[19][:-1], False)
         chosen = replace(chosen, blocks=tuple(rows))
@@ -122,7 +124,9 @@ def test_padding_at_stride_two_is_tensorflow_s(
 ) -> None:
     conv = SameConv(2, 3, kernel, 2, tf_same=True)
     x = torch.randn(1, 2, size, 6)
-    expected = F.conv2d(F.pad(x, (*((0, 1) if kernel == 3 else (1, 2)), *ends)), conv.weight, stride=2)
+    expected = F.conv2d(
+        F.pad(x, (*((0, 1) if kernel == 3 else (1, 2)), *ends)), conv.weight, stride=2
+    )
     torch.testing.assert_close(conv(x), expected)
     assert conv(x).shape[2] == -(-size // 2)
 
@@ -147,7 +151,9 @@ def test_the_width_multiplies_every_channel_count_of_the_backbone() -> None:
     assert half.stem[0].out_channels == 8
 
 
-def test_scores_are_probabilities_without_the_background_and_boxes_are_where_codes_put_them() -> None:
+def test_scores_are_probabilities_without_the_background_and_boxes_are_where_codes_put_them() -> (
+    None
+):
     torch.manual_seed(0)
     network = mobiledet(TINY).eval().requires_grad_(False)
     images = torch.rand(2, 3, 70, 101) * 2 - 1
@@ -211,6 +217,6 @@ def test_weights_of_another_variant_are_refused_and_change_nothing() -> None:
     backbone = MobileDetBackbone(config("cpu"))
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     weights = ruled_weights(shapes_in(np.load(GOLDEN / "mobiledet_dsp.npz")))
-    with pytest.raises(UsageError, match="dsp.npz lacks"):
+    with pytest.raises(UsageError, match=r"dsp\.npz lacks"):
         load_in_creation_order(backbone, weights, "dsp.npz")
     assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
