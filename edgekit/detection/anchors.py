@@ -15,6 +15,14 @@ FIRST_LEVEL = ((0.1, 1.0), (0.2, 2.0), (0.2, 0.5))
 """Scale and ratio of width to height of the level with the finest cells, which has fewer."""
 
 
+SSD_STRIDES = (16, 32, 64, 128, 256, 512)
+
+
+def ssd_cells(height: int, width: int) -> list[tuple[int, int]]:
+    """Rows and columns of each level for a picture of this size."""
+    return [(-(-height // stride), -(-width // stride)) for stride in SSD_STRIDES]
+
+
 def ssd_shapes(level: int) -> list[tuple[float, float]]:
     """Width and height of a level's anchors over the picture's shorter side, in published order."""
     if level == 0:

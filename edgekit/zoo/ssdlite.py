@@ -11,13 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekit.detection.anchors import ssd_anchors, ssd_shapes
+from edgekit.detection.anchors import ssd_anchors, ssd_cells, ssd_shapes
 from edgekit.detection.coders import decode_anchors
 from edgekit.zoo.same_conv import SameConv
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
-FIRST_STRIDE = 16
-"""Of the finest level; each further one halves the rows and columns, rounded up."""
 NORM_EPS = 0.001
 NORM_MOMENTUM = 0.03
 CLASS_BIAS = -4.6
@@ -72,11 +70,7 @@ class SSDLite(nn.Module):
 
     def anchors(self, height: int, width: int) -> Tensor:
         """A 4 as centre x, centre y, width, height in pixels, for images of this size."""
-        cells = [(-(-height // FIRST_STRIDE), -(-width // FIRST_STRIDE))]
-        for _ in range(len(self.box_heads) - 1):
-            rows, columns = cells[-1]
-            cells.append((-(-rows // 2), -(-columns // 2)))
-        return ssd_anchors(cells, height, width, next(self.parameters()))
+        return ssd_anchors(ssd_cells(height, width), height, width, next(self.parameters()))
 
     def _heads(self, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
         maps = self.features(images)
