@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ssd_loss import slow_iou
+from torch import Tensor
 
 from edgekit.detection.anchors import points_of_levels
-from edgekit.detection.assignment_aligned import AlignedAssigner
+from edgekit.detection.assignment_aligned import AlignedAssigner, Assignment
 from edgekit.detection.losses_leyolo import LeYOLOLoss, distribution_loss
 from edgekit.detection.overlap import complete_iou, iou
 from edgekit.detection.targets import Target
@@ -135,7 +136,17 @@ def test_the_total_weighs_its_terms_and_grows_with_the_batch() -> None:
     one = LeYOLOLoss()(maps, [target], (64, 64))
     expected = 7.5 * one.terms["boxes"] + 0.5 * one.terms["classes"] + 1.5 * one.terms["distances"]
     assert one.total.item() == pytest.approx(expected.item())
-    two = LeYOLOLoss()([x.repeat(2, 1, 1, 1) for x in maps], [target] * 2, (64, 64))
-    norm = AlignedAssigner  # the sum of wanted scores is below 1 here, so it counts as 1 in both
-    assert norm
-    assert two.total.item() >= one.total.item() * 2 - 1e-4
+    heavy = LeYOLOLoss(assigner=ManyScores())
+    single, double = (
+        heavy([x.repeat(n, 1, 1, 1) for x in maps], [target] * n, (64, 64)).total for n in (1, 2)
+    )
+    assert double.item() == pytest.approx(2 * single.item(), rel=1e-5)
+
+
+class ManyScores(AlignedAssigner):
+    """Every point is the object's, with score 1: the sum to divide by is above 1."""
+
+    def __call__(self, boxes: Tensor, scores: Tensor, points: Tensor, target: Target) -> Assignment:
+        wanted = torch.zeros_like(scores)
+        wanted[: len(points), target.classes[0]] = 1
+        return Assignment(torch.zeros(len(boxes), dtype=torch.int64), wanted)
