@@ -55,7 +55,7 @@ def model_of_recipe(recipe: Recipe, weights: str | Path | None, size: Size) -> M
     network = build_network(recipe).eval()
     network.requires_grad_(False)
     source = _load(network, recipe, weights)
-    return Model(recipe.name, network, (_example(given),), (given,), (made,), source, recipe)
+    return Model(recipe.name, network, (_example(given),), (given,), made, source, recipe)
 
 
 def _example(spec: TensorSpec) -> Tensor:
