@@ -15,7 +15,7 @@ from edgekit.contract import Size
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model
 from edgekit.model import Model, model_of_module, model_of_recipe
-from edgekit.parity.compare import compare
+from edgekit.parity.detections import judge
 from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
 from edgekit.plan.live import streamed_through
@@ -154,7 +154,10 @@ def verify(bundle: Bundle | str | Path) -> Report:
         )
     inputs, expected = opened.golden()
     file = open_runnable(opened)
-    report = compare(expected, file.run(inputs), opened.outputs, opened.gate, file.reference)
+    report = judge(
+        expected, file.run(inputs), opened.outputs, opened.gate, file.reference, opened.boxes,
+        opened.suppression,
+    )  # fmt: skip
     memory = measured_memory(opened)
     return replace(
         report, memory=memory, passed=report.passed and (memory is None or memory.passed)

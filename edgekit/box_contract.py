@@ -10,8 +10,30 @@ from typing import Any
 
 from edgekit.contract import TensorSpec
 from edgekit.detection.class_names import class_names
+from edgekit.errors import UsageError
 
 RESIZES = ("letterbox", "stretch")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which candidates are shown."""
+
+    score: float
+    """Only scores above it."""
+    iou: float
+    """Of two boxes of a class that overlap more, the better stays; 1 suppresses nothing."""
+    limit: int
+    """Most boxes of a picture."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if not 0 <= self.score <= 1:
+            raise UsageError(f"A score of {self.score:g} is none: give a number from 0 to 1.")
+        if not 0 < self.iou <= 1:
+            raise UsageError(f"An IoU of {self.iou:g} is none: give a number above 0, at most 1.")
+        if self.limit < 1:
+            raise UsageError(f"At most {self.limit} boxes are none: give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,16 @@ class Boxes:
     def to_json(self) -> dict[str, object]:
         lists = {field: list(getattr(self, field)) for field in ("names", "strides", "per_cell")}
         return {**asdict(self), **lists}
+
+    def thresholds(
+        self, score: float | None = None, iou: float | None = None, limit: int | None = None
+    ) -> Thresholds:
+        """The recipe's, or others. Raises UsageError."""
+        return Thresholds(
+            self.score if score is None else score,
+            self.iou if iou is None else iou,
+            self.limit if limit is None else limit,
+        )
 
     def candidates(self, height: int, width: int) -> int:
         """A: a level has a cell for every begun stride."""

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable
+from edgekit.box_contract import Boxes
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
-from edgekit.parity.compare import compare
+from edgekit.parity.detections import judge
 from edgekit.parity.half_audit import audit_half
 from edgekit.plan.choose import Request
 from edgekit.plan.plan import FILE as PLAN_FILE
@@ -42,6 +43,8 @@ Progress = Callable[[str], None]
 
 SESSION_NOTE = "edgekit.session"
 """In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
+IMAGE_NOTE = "edgekit.image"
+"""In the metadata of a detector's files: normalisation, class names and thresholds."""
 
 
 def silent(_: str) -> None:
@@ -162,7 +165,7 @@ def export_model(
         progress("plan")
         with without_torch_warnings():
             plan, files = _planned(model, target, prepared, options.plan, options.one_file)
-    notes = {SESSION_NOTE: json.dumps(plan.session_settings)} if plan is not None else {}
+    notes = _notes(model, plan, target)
     program = prepared.program
     inputs, expected = golden_pair(model, program)
     inputs = {
@@ -184,20 +187,40 @@ def export_model(
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)
-        half = prepared.precision == "fp16"
-        least = target.gates[prepared.precision] if options.gate_db is None else options.gate_db
-        gate = Gate(float(least), target.half_integers_differ if half else 0.0)
+        gate = _gate(model, target, prepared.precision, options.gate_db)
         report = None
         if options.verify:
             progress("verify")
             names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
             file = _loaded(partial, backend, next(iter(files)), plan, names)
-            report = _proof(file, inputs, expected, prepared, gate, _described(main, options))
+            report = _proof(
+                file, inputs, expected, prepared, gate, _described(main, options), model.boxes
+            )
         fields = _manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
+
+
+def _notes(model: Model, plan: Plan | None, target: Target) -> dict[str, str]:
+    """For the metadata of every model file: an app that has no manifest beside it reads them there."""
+    notes = {}
+    if plan is not None and target.format == "onnx":
+        notes[SESSION_NOTE] = json.dumps(plan.session_settings)
+    if model.boxes is not None and model.recipe is not None:
+        notes[IMAGE_NOTE] = json.dumps(model.recipe.contract.declared()["image"])
+    return notes
+
+
+def _gate(model: Model, target: Target, precision: str, asked_db: float | None) -> Gate:
+    gate = target.gate(precision)
+    if model.boxes is not None:
+        gate = replace(gate, detections=target.detection_gate(precision))
+    if asked_db is None:
+        return gate
+    detections = gate.detections and replace(gate.detections, psnr_db=None)
+    return replace(gate, psnr_db=asked_db, detections=detections)
 
 
 def _described(written: str, options: ExportOptions) -> str:
@@ -286,6 +309,7 @@ def _proof(
     prepared: Prepared,
     gate: Gate,
     written: str,
+    boxes: Boxes | None,
 ) -> Report:
     for name, value in expected.items():
         if bad := int(np.count_nonzero(~np.isfinite(value))):
@@ -299,11 +323,10 @@ def _proof(
         raise ConversionError(
             f"The written file cannot be run here: {error} --no-verify keeps it as it is."
         ) from error
-    report = compare(expected, computed, prepared.program.outputs, gate, file.reference)
+    report = judge(expected, computed, prepared.program.outputs, gate, file.reference, boxes)
     if not report.passed:
-        reasons = " ".join(output.reason for output in report.outputs if output.reason)
         raise ParityError(
-            f"{written} does not compute what the model computes: {reasons} Export with "
+            f"{written} does not compute what the model computes: {' '.join(report.reasons)} Export with "
             "--no-verify and run `edgekit verify --bisect` to see where they part."
         )
     if prepared.precision == "fp16" and not file.rounds_to_half:

@@ -168,6 +168,4 @@ def _require_built_so(output: Output, architecture: Mapping[str, Any]) -> None:
         declared = getattr(output, field, None)
         built = architecture.get(field, declared)
         if declared is not None and built != declared:
-            raise ValueError(
-                f"the architecture has {field} {built} and the image table {declared}"
-            )
+            raise ValueError(f"the architecture has {field} {built} and the image table {declared}")

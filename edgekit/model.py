@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekit.box_contract import Boxes
 from edgekit.checkpoint import download_official, load_weights
 from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError, first_line
+from edgekit.image_contract import ImageContract
 from edgekit.recipe import Recipe
 from edgekit.zoo.families import build_network
 
@@ -35,6 +37,13 @@ class Model:
     weights: str
     """Where the weights came from, for the manifest."""
     recipe: Recipe | None = None
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """Of a detector."""
+        contract = self.recipe.contract if self.recipe else None
+        output = contract.output if isinstance(contract, ImageContract) else None
+        return output if isinstance(output, Boxes) else None
 
     def __call__(self, *inputs: Tensor) -> Any:
         with torch.inference_mode():

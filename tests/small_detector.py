@@ -76,7 +76,7 @@ def _decoded(distances: Tensor, stride: int) -> Tensor:
     return (corners * stride).flatten(1, 2)
 
 
-def register(monkeypatch) -> None:  # noqa: ANN001
+def register(monkeypatch) -> None:
     """Let recipes name the family."""
     build = lambda sizes: SmallDetector(**sizes)  # noqa: E731
     monkeypatch.setitem(families.FAMILIES, "small-detector", build)

@@ -45,7 +45,7 @@ class Backend(Protocol):
         half: bool,
         notes: Mapping[str, str] = NOTHING,
     ) -> None:
-        """`notes` go into the file's metadata where the format's runtime is meant by them."""
+        """`notes` go into the file's metadata, where the format has such."""
         ...
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
@@ -132,7 +132,7 @@ class CoreMLBackend:
     ) -> None:
         from edgekit.backends.coreml.write import CoreMLOptions, write
 
-        write(program, path, CoreMLOptions(target.minimum_os, half))
+        write(program, path, CoreMLOptions(target.minimum_os, half, notes))
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,13 @@ class Detections:
             }
             for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
         ]
+
+
+def rows_in_use(outputs: Mapping[str, npt.NDArray[np.generic]]) -> Detections:
+    """Of a file that suppresses by itself: unused rows have the label -1."""
+    labels = np.asarray(outputs["labels"][0]).astype(np.int64)
+    boxes, scores = (np.asarray(outputs[name][0], np.float32) for name in ("boxes", "scores"))
+    return Detections(boxes, scores, labels).at(np.flatnonzero(labels >= 0))
 
 
 def name_of(names: Sequence[str], label: int) -> str:

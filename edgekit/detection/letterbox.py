@@ -81,6 +81,6 @@ def normalised(
     """H W 3 in RGB to 1 3 H W: colours in `order`, (x - mean) / std of x in [0, 1]."""
     ordered = pixels if order == "RGB" else pixels[..., ::-1]
     unit = ordered.astype(np.float32) / np.float32(255)
-    values = (unit - np.float32(mean)) / np.float32(std)
+    values = (unit - np.array(mean, np.float32)) / np.array(std, np.float32)
     image: Floats = np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
     return image

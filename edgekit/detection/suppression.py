@@ -20,10 +20,10 @@ def suppressed(boxes: Floats, scores: Floats, score: float, iou: float, limit: i
     usable = np.isfinite(boxes).all(-1)
     rows, labels = [], []
     for label in range(scores.shape[1]):
-        column = scores[:, label]
-        asked = np.flatnonzero((column > np.float32(score)) & usable)
+        values = scores[:, label]
+        asked = np.flatnonzero((values > np.float32(score)) & usable)
         if asked.size:
-            queue = asked[np.argsort(-column[asked], kind="stable")]
+            queue = asked[np.argsort(-values[asked], kind="stable")]
             kept = _greedy(boxes, queue, iou, limit)
             rows.append(kept)
             labels.append(np.full(len(kept), label, np.int64))
@@ -31,15 +31,15 @@ def suppressed(boxes: Floats, scores: Floats, score: float, iou: float, limit: i
         return Detections(
             np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
         )
-    row, label = np.concatenate(rows), np.concatenate(labels)
-    found = scores[row, label]
+    row, column = np.concatenate(rows), np.concatenate(labels)
+    found = scores[row, column]
     best = np.argsort(-found, kind="stable")[:limit]
-    return Detections(boxes[row[best]], found[best], label[best])
+    return Detections(boxes[row[best]], found[best], column[best])
 
 
 def _greedy(boxes: Floats, queue: Indices, iou: float, limit: int) -> Indices:
     """Of `queue`, best first."""
-    kept = []
+    kept: list[np.intp] = []
     while queue.size and len(kept) < limit:
         first, queue = queue[0], queue[1:]
         kept.append(first)
@@ -58,6 +58,6 @@ def overlaps(boxes: Floats, others: Floats) -> Floats:
     area, areas = np.prod(high - low, axis=-1), np.prod(others_high - others_low, axis=-1)
     union = area[:, None] + areas - intersection
     countable = (intersection > 0) & (area[:, None] > 0) & (areas > 0)
-    result = np.zeros_like(intersection)
+    result: Floats = np.zeros_like(intersection)
     np.divide(intersection, union, out=result, where=countable)
     return result

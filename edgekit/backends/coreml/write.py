@@ -6,7 +6,8 @@ import contextlib
 import io
 import json
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ SOURCE = "com.github.apple.coremltools.source"
 class CoreMLOptions:
     minimum_os: str = "iOS17"
     half: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """More entries of the metadata."""
 
 
 def write(program: Program, path: Path, options: CoreMLOptions) -> None:
@@ -66,7 +69,7 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     except Exception as error:  # coremltools raises whatever a lowering met
         raise ConversionError(f"coremltools refused the graph: {first_line(error)}.") from error
     require_loadable(model)
-    _describe(model, program)
+    _describe(model, program, options.notes)
     model.save(str(path))
     (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     _order_maps(path / MODEL)
@@ -94,7 +97,7 @@ def _door(dtype: str) -> type:
     return np.float32 if dtype == "float32" else np.int32
 
 
-def _describe(model: Any, program: Program) -> None:
+def _describe(model: Any, program: Program, notes: Mapping[str, str]) -> None:
     for key in (CONVERSION_DATE, SOURCE):
         model.user_defined_metadata.pop(key, None)
     contract = {
@@ -105,6 +108,8 @@ def _describe(model: Any, program: Program) -> None:
     }
     for key, value in contract.items():
         model.user_defined_metadata[key] = json.dumps(value)
+    for key, note in notes.items():
+        model.user_defined_metadata[key] = note
     for spec in program.inputs:
         model.input_description[spec.name] = f"{spec.meaning} {spec.axes}".strip()
     for spec in program.outputs:
