@@ -1,8 +1,8 @@
-"""What `import edgekit` offers: load, export, run, stream, verify."""
+"""What `import edgekit` offers: load, export, run, stream, verify, evaluate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.contract import Size
+from edgekit.detection.coco_evaluation import Evaluation, evaluate_detector
+from edgekit.detection.detector import Detector, detector_of_bundle, detector_of_model
 from edgekit.errors import UsageError
-from edgekit.exporting import ExportOptions, default_folder, export_model
-from edgekit.model import Model, model_of_module, model_of_recipe
+from edgekit.exporting import ExportOptions, default_folder, export_model, silent
+from edgekit.model import RANDOM_WEIGHTS, Model, model_of_module, model_of_recipe
 from edgekit.parity.detections import judge
 from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
@@ -162,6 +164,52 @@ def verify(bundle: Bundle | str | Path) -> Report:
     return replace(
         report, memory=memory, passed=report.passed and (memory is None or memory.passed)
     )
+
+
+def evaluate(
+    detector: Model | Bundle | str | Path,
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    weights: str | Path | None = None,
+    score: float | None = None,
+    iou: float | None = None,
+    progress: Callable[[str], None] = silent,
+) -> Evaluation:
+    """COCO's mean average precision of a detector on annotations in COCO's JSON and a folder of pictures.
+
+    The detector is a Model, a bundle or its folder, or a model's name, which may need `weights`.
+    `score` is the least one that counts, 0.001 by default; `iou` is that of the suppression, by default
+    the recipe's.
+
+    Raises:
+        MissingEnvironmentError: pycocotools is not installed.
+        UsageError: a file cannot be used, or model and annotations share no class.
+    """
+    found = detector_of(detector, weights)
+    return evaluate_detector(
+        found, Path(annotations), Path(images), score=score, iou=iou, progress=progress
+    )
+
+
+def detector_of(source: Model | Bundle | str | Path, weights: str | Path | None = None) -> Detector:
+    """Of a Model, a bundle or its folder, or a model's name or recipe file. Raises UsageError."""
+    if isinstance(source, Model):
+        return detector_of_model(source)
+    if isinstance(source, str | Path) and not _is_bundle(Path(source)):
+        detector = detector_of_model(load(str(source), weights))
+        if detector.weights == RANDOM_WEIGHTS:
+            raise UsageError(
+                f"{source} comes without weights, and random ones find nothing; give --weights FILE."
+            )
+        return detector
+    if weights is not None:
+        raise UsageError("Weights belong to a model's name; a bundle holds its own.")
+    return detector_of_bundle(_opened(source))
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".bundle"
 
 
 def _opened(bundle: Bundle | str | Path) -> Bundle:

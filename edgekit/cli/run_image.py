@@ -34,11 +34,12 @@ class ImageOptions:
 def run_image(name: str, options: ImageOptions, *, json: bool) -> None:
     """Of a bundle or a model's name. Raises UsageError."""
     output = _free(options)
+    from edgekit.api import detector_of
     from edgekit.detection.picture_file import read_picture
 
     with progress("run") as show:
         show("load")
-        detector = open_detector(name, options.weights)
+        detector = detector_of(name, options.weights)
         thresholds = detector.thresholds_for(options.score, options.iou)
         picture = read_picture(options.image)
         show("detect")
@@ -63,28 +64,6 @@ def run_image(name: str, options: ImageOptions, *, json: bool) -> None:
     )
     print(f"wrote {output}")
     print(f"from picture to boxes took {seconds * 1000:.0f} ms")
-
-
-def open_detector(name: str, weights: str | None) -> Detector:
-    """A bundle's folder, or a model's name or recipe file, which runs in eager torch."""
-    from edgekit.bundle import MANIFEST, open_bundle
-    from edgekit.detection.detector import detector_of_bundle, detector_of_model
-
-    folder = Path(name)
-    if folder.is_dir() or (folder / MANIFEST).is_file() or folder.suffix == ".bundle":
-        if weights:
-            raise UsageError("--weights belongs to a model's name; a bundle holds its weights.")
-        return detector_of_bundle(open_bundle(folder))
-    from edgekit.contract import Size
-    from edgekit.model import RANDOM_WEIGHTS, model_of_recipe
-    from edgekit.recipe import find_recipe
-
-    detector = detector_of_model(model_of_recipe(find_recipe(name), weights, Size()))
-    if detector.weights == RANDOM_WEIGHTS:
-        raise UsageError(
-            f"{name} comes without weights, and random ones find nothing; give --weights FILE."
-        )
-    return detector
 
 
 def _free(options: ImageOptions) -> Path:

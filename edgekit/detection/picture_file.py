@@ -16,8 +16,8 @@ PAPER = (255, 255, 255)
 """What transparent parts lie on."""
 
 
-def read_picture(path: Path) -> Image.Image:
-    """The first frame, turned as its EXIF orientation says, in 8 bits per colour.
+def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
+    """The first frame in 8 bits per colour, turned as its EXIF orientation says, or as it is stored.
 
     Raises UsageError for a file that cannot be read, is cut short, or is no picture.
     """
@@ -30,7 +30,7 @@ def read_picture(path: Path) -> Image.Image:
             warnings.simplefilter("ignore")  # of bombs from 89 megapixels on, and of odd EXIF
             with Image.open(path) as file:
                 file.load()
-                return _eight_bit(_upright(file), path)
+                return _eight_bit(_upright(file) if upright else file, path)
     except UnidentifiedImageError as error:
         raise UsageError(f"{path} is no picture that Pillow reads.") from error
     except Image.DecompressionBombError as error:

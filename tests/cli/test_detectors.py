@@ -156,7 +156,10 @@ def test_a_picture_of_one_pixel_runs(edgekit: Command, bundle: Path) -> None:
         (["d.bundle", "--image", "street.png", "-o", "taken.png"], "or replace it with --force"),
         (["d.bundle", "--image", "street.png", "--score", "2"], "A score of 2 is none"),
         (["d.bundle", "--image", "street.png", "--iou", "0"], "An IoU of 0 is none"),
-        (["d.bundle", "--image", "street.png", "--weights", "w"], "--weights belongs to a model's"),
+        (
+            ["d.bundle", "--image", "street.png", "--weights", "w"],
+            "Weights belong to a model's name",
+        ),
         (["no.bundle", "--image", "street.png"], "no.bundle is no bundle"),
         (["mobilnet-v2", "--image", "street.png"], "did you mean 'mobilenet-v2'?"),
         (["detector.toml", "--image", "street.png"], "random ones find nothing"),
@@ -218,3 +221,32 @@ def test_the_model_file_itself_holds_names_and_thresholds(bundle: Path, name: st
         metadata = dict(read_spec(opened.model_file).description.metadata.userDefined)
     assert json.loads(metadata["edgekit.image"]) == opened.manifest["image"]
     assert '"traffic light"' in metadata["edgekit.image"]
+
+
+def test_a_bundle_and_its_model_are_evaluated(edgekit: Command, bundle: Path) -> None:
+    pytest.importorskip("pycocotools")
+    told = edgekit("run", "d.bundle", "--image", "street.png", "--json").json()
+    truth = [
+        {"image_id": 1, "category_id": box["label"] + 1, "bbox": [x, y, right - x, bottom - y]}
+        for box in told["boxes"]
+        for x, y, right, bottom in [box["box"]]
+    ]
+    categories = [
+        {"id": 1, "name": "person"},
+        {"id": 2, "name": "car"},
+        {"id": 3, "name": "Traffic Light"},
+    ]
+    images = [{"id": 1, "file_name": "street.png", "width": 200, "height": 100}]
+    coco = {"images": images, "categories": categories, "annotations": truth}
+    Path("truth.json").write_text(json.dumps(coco))
+    arguments = ["evaluate", "d.bundle", "truth.json", "."]
+    assert edgekit(*arguments, "--score", "0.3", "--json").json()["ap"] == 1
+    by_file = edgekit(*arguments, "--json").json()
+    by_name = edgekit(
+        "evaluate", "detector.toml", *arguments[2:], "--weights", "weights.safetensors", "--json"
+    ).json()
+    for told in (by_file, by_name):
+        assert told.pop("seconds_per_image") > 0
+    assert by_file == by_name
+    assert "mAP 50-95" in edgekit(*arguments).out
+    assert api.evaluate("d.bundle", "truth.json", ".").ap == by_file["ap"]
