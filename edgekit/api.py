@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from edgekit.box_contract import Thresholds
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.contract import Size
 from edgekit.detection.coco_evaluation import Evaluation, evaluate_detector
 from edgekit.detection.detector import Detector, detector_of_bundle, detector_of_model
+from edgekit.detection.in_the_file import InTheFile
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model, silent
 from edgekit.model import RANDOM_WEIGHTS, Model, model_of_module, model_of_recipe
@@ -62,6 +64,8 @@ def export(
     overlap: int | None = None,
     one_file: bool = False,
     gate_db: float | None = None,
+    bake_preprocessing: bool = False,
+    nms: bool | Thresholds = False,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
@@ -69,6 +73,9 @@ def export(
     ("4x4") or `stream` (input frames a step) it runs by a plan, in a few files or, with `one_file`,
     in one. With `overlap` a stream decodes each step with so many frames of its neighbours instead of
     keeping lines: not exact, so `gate_db` may say what PSNR against the module is enough.
+
+    With `bake_preprocessing` the file of a Model of images takes uint8 RGB and normalises it itself. With
+    `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -91,8 +98,17 @@ def export(
         plan=requested(memory_budget, tiles, stream, overlap),
         one_file=one_file,
         gate_db=gate_db,
+        work=InTheFile(bake_preprocessing, _suppression(model, nms)),
     )
     return export_model(model, chosen, folder, options)[0]
+
+
+def _suppression(model: Model, nms: bool | Thresholds) -> Thresholds | None:
+    if isinstance(nms, Thresholds) or not nms:
+        return nms or None
+    if model.boxes is None:
+        raise UsageError(f"{model.name} is no detector, so there are no boxes to suppress.")
+    return model.boxes.thresholds()
 
 
 def run(bundle: Bundle | str | Path, *inputs: Array) -> tuple[Array, ...]:

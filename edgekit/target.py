@@ -40,6 +40,8 @@ class Target:
     lints: Lints
     half_integers_differ: float = 0.0
     """Share of integers that half precision may change: where two classes are close, one wins."""
+    suppresses: bool = False
+    """Whether its files may suppress overlapping boxes themselves."""
     detections: Mapping[str, DetectionGate] = field(default_factory=dict)
     """Of detectors, by precision."""
     rules: tuple[str, ...] = ()

@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.backends.coreml.image_input import without_bytes
 from edgekit.backends.coreml.limits import require_loadable
 from edgekit.backends.coreml.quiet import import_coremltools
+from edgekit.backends.coreml.suppress import register as register_suppression
+from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, UsageError, first_line
 from edgekit.program.program import Program
 
@@ -41,27 +44,24 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
         UsageError: coremltools knows no such minimum OS.
     """
     ct = import_coremltools()
+    register_suppression()
     precision = ct.precision.FLOAT16 if options.half else ct.precision.FLOAT32
     if not hasattr(ct.target, options.minimum_os):
         known = ", ".join(target.name for target in ct.target if target.name.startswith("iOS1"))
         raise UsageError(
             f"coremltools writes nothing for '{options.minimum_os}'; minimum_os is one of {known}."
         )
-    doors = {spec.name: _door(spec.dtype) for spec in (*program.inputs, *program.outputs)}
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # four progress bars
             model = ct.convert(
-                program.exported,
+                without_bytes(program).exported,
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, options.minimum_os),
                 compute_precision=precision,
                 skip_model_load=True,
-                inputs=[
-                    ct.TensorType(spec.name, shape=spec.shape, dtype=doors[spec.name])
-                    for spec in program.inputs
-                ],
+                inputs=[_input(ct, spec) for spec in program.inputs],
                 outputs=[
-                    ct.TensorType(spec.name, dtype=doors[spec.name]) for spec in program.outputs
+                    ct.TensorType(spec.name, dtype=_door(spec.dtype)) for spec in program.outputs
                 ],
             )
     except OSError:  # a full disk
@@ -93,8 +93,15 @@ def unsupported_operators(program: Program) -> list[str]:
     )
 
 
+def _input(ct: Any, spec: TensorSpec) -> Any:
+    """Pixels become an image, which an app gives as it comes from the camera or a file."""
+    if spec.dtype == "uint8":
+        return ct.ImageType(spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+    return ct.TensorType(spec.name, shape=spec.shape, dtype=_door(spec.dtype))
+
+
 def _door(dtype: str) -> type:
-    return np.float32 if dtype == "float32" else np.int32
+    return {"float32": np.float32, "uint8": np.uint8}.get(dtype, np.int32)
 
 
 def _describe(model: Any, program: Program, notes: Mapping[str, str]) -> None:
