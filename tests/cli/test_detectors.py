@@ -19,6 +19,8 @@ import edgekit as api
 from edgekit.backends.coreml.load import read_spec
 from edgekit.bundle import open_bundle
 from edgekit.cli.main import run_command
+from edgekit.detection.letterbox import normalised
+from edgekit.detection.suppress_op import suppress
 from edgekit.detection.suppression import suppressed
 
 
@@ -53,7 +55,13 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-BUNDLES = {"d.bundle": ["--target", "onnx"], "coreml.bundle": ["--target", "coreml"]}
+BUNDLES = {
+    "d.bundle": ["--target", "onnx"],
+    "coreml.bundle": ["--target", "coreml"],
+    "nms.bundle": ["--target", "onnx", "--nms", "--score", "0.4", "--limit", "10"],
+    "pixels.bundle": ["--target", "onnx", "--bake-preprocessing"],
+    "camera.bundle": ["--target", "coreml", "--bake-preprocessing", "--nms", "--precision", "fp32"],
+}
 
 
 @pytest.fixture
@@ -250,3 +258,81 @@ def test_a_bundle_and_its_model_are_evaluated(edgekit: Command, bundle: Path) ->
     assert by_file == by_name
     assert "mAP 50-95" in edgekit(*arguments).out
     assert api.evaluate("d.bundle", "truth.json", ".").ap == by_file["ap"]
+
+
+def test_a_file_that_suppresses_by_itself_shows_the_same(edgekit: Command, bundle: Path) -> None:
+    run = ["--image", "street.png", "--force", "--json"]
+    outside = edgekit("run", "d.bundle", *run, "--score", "0.4").json()["boxes"][:10]
+    inside = edgekit("run", "nms.bundle", *run).json()
+    assert inside["boxes"] == outside
+    assert (inside["score"], inside["iou"]) == (0.4, 0.6)
+    higher = edgekit("run", "nms.bundle", *run, "--score", "0.595").json()["boxes"]
+    assert higher == [box for box in outside if box["score"] > 0.595] != outside
+    for option, words in (
+        (["--iou", "0.5"], "with an IoU of 0.6"),
+        (["--score", "0.3"], "up to 0.4"),
+    ):
+        refused = edgekit("run", "nms.bundle", "--image", "street.png", "--force", *option)
+        assert (refused.code, refused.is_one_sentence()) == (2, True)
+        assert words in refused.err
+
+
+def test_a_file_that_takes_pixels_shows_the_same(edgekit: Command, bundle: Path) -> None:
+    run = ["--image", "street.png", "--force", "--json"]
+    outside = edgekit("run", "d.bundle", *run).json()["boxes"]
+    inside = edgekit("run", "pixels.bundle", *run).json()["boxes"]
+    assert [box["class"] for box in inside] == [box["class"] for box in outside]
+    np.testing.assert_allclose(
+        [box["box"] for box in inside], [box["box"] for box in outside], atol=0.02
+    )
+    (image,) = open_bundle(bundle / "pixels.bundle").inputs
+    assert (image.shape, image.dtype, image.axes) == ((1, 64, 96, 3), "uint8", "NHWC")
+
+
+def test_a_core_ml_file_takes_an_image_and_shows_boxes(edgekit: Command, bundle: Path) -> None:
+    opened = open_bundle(bundle / "camera.bundle")
+    (image,) = read_spec(opened.model_file).description.input
+    assert image.type.WhichOneof("Type") == "imageType"
+    assert (image.type.imageType.height, image.type.imageType.width) == (64, 96)
+    run = ["--image", "street.png", "--force", "--json"]
+    inside = edgekit("run", "camera.bundle", *run).json()["boxes"]
+    # a box under its best class only
+    picture = Image.open("street.png").resize((96, 48), Image.Resampling.BILINEAR)
+    canvas = np.full((64, 96, 3), 114, np.uint8)
+    canvas[8:56] = np.asarray(picture)
+    image_ = normalised(canvas, "BGR", (0.4, 0.5, 0.45), (0.2, 0.25, 0.3))
+    model = api.load("detector.toml", "weights.safetensors")
+    _, scores, labels = suppress(*model(torch.from_numpy(image_)), 0.3, 0.6, 20, True)
+    assert [box["label"] for box in inside] == labels[labels >= 0].tolist()
+    np.testing.assert_allclose([box["score"] for box in inside], scores[labels >= 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["nms.bundle", "pixels.bundle", "camera.bundle"])
+def test_what_a_file_does_itself_is_verified_and_rebuilt(
+    edgekit: Command, bundle: Path, name: str
+) -> None:
+    rebuilt = ["--model", "detector.toml", "--weights", "weights.safetensors"]
+    result = edgekit("verify", name, "--bisect", "--half-audit", *rebuilt)
+    assert result.code == 0, result
+    assert "No operator's error reaches an output." in result.out
+    assert "missing, 0 extra" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["detector.toml", "--target", "onnx", "--score", "0.5"], "belong to --nms"),
+        (["detector.toml", "--target", "onnx", "--nms", "--iou", "3"], "An IoU of 3 is none"),
+        (["detector.toml", "--target", "coreai", "--nms"], "has no operator that suppresses boxes"),
+        (["detector.toml", "--target", "onnx", "--nms", "--tiles", "2x2"], "A plan ends where the"),
+        (["mobilenet-v2", "--target", "onnx", "--nms"], "mobilenet-v2 is no detector"),
+        (["small.toml", "--target", "onnx", "--bake-preprocessing"], "cannot take pixels"),
+        (["factories:make", "--target", "onnx", "--nms"], "belong to models with a recipe"),
+    ],
+)
+def test_work_that_a_file_cannot_do_is_one_sentence(
+    edgekit: Command, detector: Path, arguments: list[str], words: str
+) -> None:
+    result = edgekit("export", *arguments)
+    assert (result.code, result.is_one_sentence()) == (2, True), result
+    assert words in result.err
