@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_detectors import FAMILIES, Detector
+from tiny_detectors import FAMILIES, Detector
 from torch import Tensor
 
 from edgekit.detection.losses_centres import CentreLoss
