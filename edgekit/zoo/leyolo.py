@@ -49,14 +49,16 @@ class LeYOLO(nn.Module):
         super().__init__()
         _check(config)
         self.model, self.sources = _layers(config)
+        self.kept = {index for sources in self.sources for index in sources}
 
     def raw(self, images: Tensor) -> list[Tensor]:
         """Per stride N (64 + classes) h w: 16 bins each of left, top, right and bottom, then logits."""
-        outputs: list[Tensor] = []
+        kept: dict[int, Tensor] = {}
         x: Any = images
-        for layer, sources in zip(self.model, self.sources):
-            x = layer(*(outputs[index] for index in sources)) if sources else layer(x)
-            outputs.append(x)
+        for index, (layer, sources) in enumerate(zip(self.model, self.sources)):
+            x = layer(*(kept[source] for source in sources)) if sources else layer(x)
+            if index in self.kept:
+                kept[index] = x
         return x
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
