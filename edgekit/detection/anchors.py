@@ -17,6 +17,11 @@ FIRST_LEVEL = ((0.1, 1.0), (0.2, 2.0), (0.2, 0.5))
 
 SSD_STRIDES = (16, 32, 64, 128, 256, 512)
 
+POINT_STRIDES = (8, 16, 32)
+"""Of LeYOLO's levels."""
+CENTRE_STRIDE = 4
+"""Of CenterNet's map."""
+
 
 def ssd_cells(height: int, width: int) -> list[tuple[int, int]]:
     """Rows and columns of each level for a picture of this size."""

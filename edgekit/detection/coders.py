@@ -9,6 +9,9 @@ CENTRE_FACTOR = 10.0
 SIZE_FACTOR = 5.0
 """SSD's codes are scaled so that both kinds vary by about 1."""
 
+BINS = 16
+"""LeYOLO gives the distance of a side as a distribution over 0 to 15 cells."""
+
 
 def decode_anchors(codes: Tensor, anchors: Tensor) -> Tensor:
     """SSD codes N A 4 (y, x, height, width) of anchors A 4 (centre x, y, width, height) to boxes."""
@@ -42,8 +45,8 @@ def decode_distances(distances: Tensor, points: Tensor, strides: Tensor) -> Tens
     return torch.cat([points - left_top, points + right_bottom], dim=-1)
 
 
-def encode_distances(boxes: Tensor, points: Tensor, strides: Tensor, bins: int) -> Tensor:
-    """The inverse for boxes ... A 4, within what `bins` bins can say: 0 to just under bins - 1."""
+def encode_distances(boxes: Tensor, points: Tensor, strides: Tensor) -> Tensor:
+    """The inverse for boxes ... A 4, within what the bins can say: 0 to just under BINS - 1."""
     left_top, right_bottom = boxes.chunk(2, dim=-1)
     distances = torch.cat([points - left_top, right_bottom - points], dim=-1) / strides
-    return distances.clamp(0, bins - 1.01)
+    return distances.clamp(0, BINS - 1.01)

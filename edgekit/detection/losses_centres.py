@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekit.detection.anchors import CENTRE_STRIDE
 from edgekit.detection.assignment_centres import centre_maps
 from edgekit.detection.targets import Losses, Target, usable_targets
-
-STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class CentreLoss:
         heat, sizes, offsets = (x.float() for x in raw)
         n, classes, rows, columns = heat.shape
         usable = usable_targets(targets, n, *size, classes, heat)
-        maps = [centre_maps(target, classes, rows, columns, STRIDE) for target in usable]
+        maps = [centre_maps(target, classes, rows, columns, CENTRE_STRIDE) for target in usable]
         terms = {
             "heat": peak_focal(heat, torch.stack([one.heat for one in maps])),
             "sizes": _at_centres(sizes, [(one.cells, one.sizes) for one in maps]),

@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekit.detection.anchors import points_of_levels
+from edgekit.detection.anchors import POINT_STRIDES, points_of_levels
 from edgekit.detection.assignment_aligned import AlignedAssigner
-from edgekit.detection.coders import decode_distances, encode_distances
+from edgekit.detection.coders import BINS, decode_distances, encode_distances
 from edgekit.detection.overlap import complete_iou
 from edgekit.detection.targets import Losses, Target, usable_targets
-
-BINS = 16
-STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class LeYOLOLoss:
         maps = [x.float() for x in raw]
         n = len(maps[0])
         points, strides = points_of_levels(
-            [(x.shape[2], x.shape[3]) for x in maps], STRIDES, maps[0]
+            [(x.shape[2], x.shape[3]) for x in maps], POINT_STRIDES, maps[0]
         )
         x = torch.cat([level.flatten(2) for level in maps], dim=2).transpose(1, 2)
         bins, logits = x[..., : 4 * BINS].reshape(n, -1, 4, BINS), x[..., 4 * BINS :]
@@ -54,7 +51,7 @@ class LeYOLOLoss:
             goal = target.boxes[assigned.objects[places]]
             weight = assigned.scores[places].sum(dim=1)
             box_sum = box_sum + ((1 - complete_iou(boxes[image, places], goal)) * weight).sum()
-            sides = encode_distances(goal, points[places], strides[places], BINS)
+            sides = encode_distances(goal, points[places], strides[places])
             spread = distribution_loss(bins[image, places], sides).mean(dim=1)
             distance_sum = distance_sum + (spread * weight).sum()
         goals = torch.stack(wanted)

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgekit.detection.anchors import centres
+from edgekit.detection.anchors import CENTRE_STRIDE, centres
 from edgekit.zoo.square_deform import SquareDeformConv
 
-STRIDE = 4
 UNITS = (4, 8, 4)
 DECODER = (256, 128, 64)
 HEAT_BIAS = -2.19
@@ -79,8 +78,8 @@ def decode_peaks(heat: Tensor, sizes: Tensor, offsets: Tensor) -> tuple[Tensor, 
     scores = torch.where(is_peak, torch.sigmoid(heat), 0.0)
     rows, columns = heat.shape[2:]
     corners = centres(rows, columns, heat) - 0.5
-    middle = (corners + offsets.flatten(2).transpose(1, 2)) * STRIDE
-    half = sizes.flatten(2).transpose(1, 2) * (STRIDE / 2)
+    middle = (corners + offsets.flatten(2).transpose(1, 2)) * CENTRE_STRIDE
+    half = sizes.flatten(2).transpose(1, 2) * (CENTRE_STRIDE / 2)
     boxes = torch.cat([middle - half, middle + half], dim=2)
     return boxes, scores.flatten(2).transpose(1, 2)
 
@@ -177,7 +176,6 @@ def _decoder(channels: int, *, whole_offsets: bool) -> nn.Sequential:
 def _head(outputs: int, bias: float) -> nn.Sequential:
     channels = DECODER[-1]
     last = nn.Conv2d(channels, outputs, 1)
-    nn.init.normal_(last.weight, std=0.001)
     nn.init.constant_(last.get_parameter("bias"), bias)
     return nn.Sequential(
         _conv(channels, channels),

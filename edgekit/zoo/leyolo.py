@@ -15,14 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from edgekit.detection.anchors import points_of_levels
-from edgekit.detection.coders import decode_distances
+from edgekit.detection.anchors import POINT_STRIDES, points_of_levels
+from edgekit.detection.coders import BINS, decode_distances
 
 NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.03
-STRIDES = (8, 16, 32)
-BINS = 16
-"""Distances of a box's sides are a distribution over 0 to 15 cells."""
 WIDEST = 576
 
 
@@ -64,7 +61,7 @@ class LeYOLO(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.raw(images)
         cells = [(x.shape[2], x.shape[3]) for x in maps]
-        points, strides = points_of_levels(cells, STRIDES, maps[0])
+        points, strides = points_of_levels(cells, POINT_STRIDES, maps[0])
         x = torch.cat([level.flatten(2) for level in maps], dim=2)
         distances = self.head.distances(x[:, : 4 * BINS])
         boxes = decode_distances(distances.transpose(1, 2), points, strides)
@@ -254,7 +251,7 @@ class Head(nn.Module):
         self.cv2 = nn.ModuleList(_branch(count, boxes, 4 * BINS) for count in channels)
         self.cv3 = nn.ModuleList(_branch(count, scores, classes) for count in channels)
         self.dfl = Expectation()
-        for box, score, stride in zip(self.cv2, self.cv3, STRIDES):
+        for box, score, stride in zip(self.cv2, self.cv3, POINT_STRIDES):
             nn.init.constant_(box.get_parameter("3.bias"), 1.0)
             # about five objects in a picture of 640×640, of any class
             chance = 5 / classes / (640 / stride) ** 2

@@ -96,12 +96,12 @@ def test_distances_of_a_box_decode_to_it(sides: list[float], stride: int) -> Non
     points, strides = points_of_levels([(2, 3)], (stride,), LIKE)
     distances = torch.tensor(sides, dtype=torch.float64).expand(1, 6, 4)
     boxes = decode_distances(distances, points, strides)
-    torch.testing.assert_close(encode_distances(boxes, points, strides, 16), distances)
+    torch.testing.assert_close(encode_distances(boxes, points, strides), distances)
 
 
 def test_distances_beyond_the_bins_are_cut() -> None:
     points, strides = points_of_levels([(1, 1)], (8,), LIKE)
     boxes = torch.tensor([[[-500.0, 10.0, 500.0, 500.0]]], dtype=torch.float64)  # its top is below
-    codes = encode_distances(boxes, points, strides, 16)[0, 0].tolist()
+    codes = encode_distances(boxes, points, strides)[0, 0].tolist()
     assert codes[1] == 0
     assert max(codes) < 15

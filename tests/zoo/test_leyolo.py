@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from golden_detectors import (
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgekit.checkpoint import load_weights
 from edgekit.zoo.leyolo import LeYOLO, LeYOLOConfig
 
 TINY = LeYOLOConfig(width=0.25, blocks=(1, 1, 1), neck_blocks=3, wiring="fixed", classes=3)
@@ -161,3 +163,16 @@ def test_other_sizes_than_squares_work() -> None:
 def test_a_configuration_that_does_not_fit_says_why(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         network_of("nano", **changes)
+
+
+def test_a_user_s_checkpoint_with_published_keys_loads_from_half_precision(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained, fresh = LeYOLO(TINY), LeYOLO(TINY)
+    state = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in trained.state_dict().items()
+    }
+    assert {"model.0.c.weight", "model.0.bn.running_var", "model.2.layers.1.bias"} <= set(state)
+    torch.save({"epoch": 7, "model": state}, tmp_path / "mine.pt")
+    load_weights(fresh, tmp_path / "mine.pt")
+    assert all(torch.equal(fresh.state_dict()[key], value.float()) for key, value in state.items())
