@@ -15,8 +15,9 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.api import export, load, run, stream, verify
+    from edgekit.api import evaluate, export, load, run, stream, verify
     from edgekit.bundle import Bundle
+    from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
     from edgekit.model import Model
     from edgekit.planning import MemoryPlan, memory_plan
@@ -27,6 +28,7 @@ __all__ = [
     "ConversionError",
     "Distilled",
     "EdgekitError",
+    "Evaluation",
     "MemoryPlan",
     "MissingEnvironmentError",
     "Model",
@@ -36,6 +38,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "distill",
+    "evaluate",
     "export",
     "load",
     "memory_plan",
@@ -47,10 +50,12 @@ __all__ = [
 _HOMES = {
     "Bundle": "edgekit.bundle",
     "Distilled": "edgekit.distillation.loop",
+    "Evaluation": "edgekit.detection.coco_evaluation",
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Report": "edgekit.report",
     "distill": "edgekit.distillation.loop",
+    "evaluate": "edgekit.api",
     "export": "edgekit.api",
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",

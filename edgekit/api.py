@@ -1,8 +1,8 @@
-"""What `import edgekit` offers: load, export, run, stream, verify."""
+"""What `import edgekit` offers: load, export, run, stream, verify, evaluate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from edgekit.box_contract import Thresholds
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.contract import Size
+from edgekit.detection.coco_evaluation import Evaluation, evaluate_detector
+from edgekit.detection.detector import Detector, detector_of_bundle, detector_of_model
+from edgekit.detection.in_the_file import InTheFile
 from edgekit.errors import UsageError
-from edgekit.exporting import ExportOptions, default_folder, export_model
-from edgekit.model import Model, model_of_module, model_of_recipe
-from edgekit.parity.compare import compare
+from edgekit.exporting import ExportOptions, default_folder, export_model, silent
+from edgekit.model import RANDOM_WEIGHTS, Model, model_of_module, model_of_recipe
+from edgekit.parity.detections import judge
 from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
 from edgekit.plan.live import streamed_through
@@ -60,6 +64,8 @@ def export(
     overlap: int | None = None,
     one_file: bool = False,
     gate_db: float | None = None,
+    bake_preprocessing: bool = False,
+    nms: bool | Thresholds = False,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
@@ -67,6 +73,9 @@ def export(
     ("4x4") or `stream` (input frames a step) it runs by a plan, in a few files or, with `one_file`,
     in one. With `overlap` a stream decodes each step with so many frames of its neighbours instead of
     keeping lines: not exact, so `gate_db` may say what PSNR against the module is enough.
+
+    With `bake_preprocessing` the file of a Model of images takes uint8 RGB and normalises it itself. With
+    `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -89,8 +98,17 @@ def export(
         plan=requested(memory_budget, tiles, stream, overlap),
         one_file=one_file,
         gate_db=gate_db,
+        work=InTheFile(bake_preprocessing, _suppression(model, nms)),
     )
     return export_model(model, chosen, folder, options)[0]
+
+
+def _suppression(model: Model, nms: bool | Thresholds) -> Thresholds | None:
+    if isinstance(nms, Thresholds) or not nms:
+        return nms or None
+    if model.boxes is None:
+        raise UsageError(f"{model.name} is no detector, so there are no boxes to suppress.")
+    return model.boxes.thresholds()
 
 
 def run(bundle: Bundle | str | Path, *inputs: Array) -> tuple[Array, ...]:
@@ -154,11 +172,60 @@ def verify(bundle: Bundle | str | Path) -> Report:
         )
     inputs, expected = opened.golden()
     file = open_runnable(opened)
-    report = compare(expected, file.run(inputs), opened.outputs, opened.gate, file.reference)
+    report = judge(
+        expected, file.run(inputs), opened.outputs, opened.gate, file.reference, opened.boxes,
+        opened.suppression,
+    )  # fmt: skip
     memory = measured_memory(opened)
     return replace(
         report, memory=memory, passed=report.passed and (memory is None or memory.passed)
     )
+
+
+def evaluate(
+    detector: Model | Bundle | str | Path,
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    weights: str | Path | None = None,
+    score: float | None = None,
+    iou: float | None = None,
+    progress: Callable[[str], None] = silent,
+) -> Evaluation:
+    """COCO's mean average precision of a detector on annotations in COCO's JSON and a folder of pictures.
+
+    The detector is a Model, a bundle or its folder, or a model's name, which may need `weights`.
+    `score` is the least one that counts, 0.001 by default; `iou` is that of the suppression, by default
+    the recipe's.
+
+    Raises:
+        MissingEnvironmentError: pycocotools is not installed.
+        UsageError: a file cannot be used, or model and annotations share no class.
+    """
+    found = detector_of(detector, weights)
+    return evaluate_detector(
+        found, Path(annotations), Path(images), score=score, iou=iou, progress=progress
+    )
+
+
+def detector_of(source: Model | Bundle | str | Path, weights: str | Path | None = None) -> Detector:
+    """Of a Model, a bundle or its folder, or a model's name or recipe file. Raises UsageError."""
+    if isinstance(source, Model):
+        return detector_of_model(source)
+    if isinstance(source, str | Path) and not _is_bundle(Path(source)):
+        detector = detector_of_model(load(str(source), weights))
+        if detector.weights == RANDOM_WEIGHTS:
+            raise UsageError(
+                f"{source} comes without weights, and random ones find nothing; give --weights FILE."
+            )
+        return detector
+    if weights is not None:
+        raise UsageError("Weights belong to a model's name; a bundle holds its own.")
+    return detector_of_bundle(_opened(source))
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".bundle"
 
 
 def _opened(bundle: Bundle | str | Path) -> Bundle:

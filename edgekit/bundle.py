@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.box_contract import Boxes, Thresholds
 from edgekit.contract import TensorSpec
 from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.image_contract import ImageContract
 from edgekit.report import Gate
 from edgekit.video_latent import LatentScaling
 
@@ -48,8 +50,7 @@ class Bundle:
 
     @property
     def gate(self) -> Gate:
-        gate = self.manifest["gate"]
-        return Gate(float(gate["psnr_db"]), float(gate["integers_differ"]))
+        return Gate.from_json(self.manifest["gate"])
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -63,6 +64,34 @@ class Bundle:
     def scaling(self) -> LatentScaling | None:
         data = self.manifest.get("latent_scaling")
         return LatentScaling.from_json(data) if data is not None else None
+
+    @property
+    def image_contract(self) -> ImageContract | None:
+        """Of a model with a recipe that takes images, at the size of the file."""
+        declared = self.manifest.get("image")
+        if declared is None:
+            return None
+        spec = self.inputs[0]
+        height, width = (spec.shape[spec.axes.index(axis)] for axis in "HW")
+        return ImageContract.from_manifest(declared, height, width)
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """Of a detector."""
+        contract = self.image_contract
+        output = contract.output if contract is not None else None
+        return output if isinstance(output, Boxes) else None
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the file takes colours from 0 to 255 and normalises them itself."""
+        return bool(self.manifest.get("takes_pixels", False))
+
+    @property
+    def suppression(self) -> Thresholds | None:
+        """Of a detector's file that suppresses overlapping boxes itself."""
+        data = self.manifest.get("suppression")
+        return Thresholds(**data) if data is not None else None
 
     def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Inputs and eager float32 outputs of the model that was exported, by name.
@@ -102,6 +131,7 @@ def open_bundle(path: Path) -> Bundle:
         data = json.loads(manifest.read_text(encoding="utf-8"))
         bundle = Bundle(path, data)
         _ = (bundle.gate, bundle.inputs, bundle.outputs, bundle.scaling)
+        _ = (bundle.image_contract, bundle.suppression)
         for field, kind in FIELDS.items():
             if not isinstance(data[field], kind):
                 raise TypeError(f"'{field}' is {data[field]!r}")

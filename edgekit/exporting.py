@@ -17,11 +17,13 @@ from torch import Tensor
 
 from edgekit.backends.registry import Backend, backend_for
 from edgekit.backends.runnable import Array, Runnable
+from edgekit.box_contract import Boxes, Thresholds
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
 from edgekit.contract import TensorSpec
+from edgekit.detection.in_the_file import NETWORK_ONLY, InTheFile, with_work
 from edgekit.errors import ConversionError, ParityError, UsageError
 from edgekit.model import Model
-from edgekit.parity.compare import compare
+from edgekit.parity.detections import judge
 from edgekit.parity.half_audit import audit_half
 from edgekit.plan.choose import Request
 from edgekit.plan.plan import FILE as PLAN_FILE
@@ -42,6 +44,8 @@ Progress = Callable[[str], None]
 
 SESSION_NOTE = "edgekit.session"
 """In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
+IMAGE_NOTE = "edgekit.image"
+"""In the metadata of a detector's files: normalisation, class names and thresholds."""
 
 
 def silent(_: str) -> None:
@@ -63,6 +67,8 @@ class ExportOptions:
     """A plan's tiles inside one model file, instead of a few files that the host runs in a loop."""
     gate_db: float | None = None
     """Least PSNR against the model; None: the target's for the precision."""
+    work: InTheFile = NETWORK_ONLY
+    """Of a recipe's model: what its file does beside the network."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,16 @@ def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
         captured = captured_model(model)
         chosen = target.require_precision(precision)
         return made_ready(captured.program, target, chosen, captured.method)
+
+
+def working(model: Model, target: Target, work: InTheFile) -> Model:
+    """The model as the target's file is to be. Raises UsageError."""
+    backend = backend_for(target.format)
+    if work.suppression is not None and not target.suppresses:
+        raise UsageError(
+            f"Target '{target.name}' has no operator that suppresses boxes; leave --nms away."
+        )
+    return with_work(model, work, backend.pixels_axes, best_class_only=backend.best_class_only)
 
 
 def captured_model(model: Model) -> Capture:
@@ -122,7 +138,8 @@ def doors(
     Raises ConversionError for a type that the format does not take.
     """
     for spec in (*program.inputs, *program.outputs):
-        if spec.dtype not in backend.takes:
+        is_picture = spec.dtype == "uint8" and spec.axes == backend.pixels_axes
+        if spec.dtype not in backend.takes and not is_picture:
             raise ConversionError(
                 f"'{spec.name}' is {spec.dtype}, and these files take {', '.join(backend.takes)}: call "
                 "module.float(), give inputs of such a type, and choose half precision with --precision."
@@ -153,6 +170,9 @@ def export_model(
     if options.gate_db is not None and not 0 < options.gate_db < math.inf:
         raise UsageError(f"A gate of {options.gate_db} dB is none: give a number above 0.")
     backend = backend_for(target.format)
+    if options.work.suppression is not None and options.plan is not None:
+        raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
+    model = working(model, target, options.work)
     progress("capture and rewrite")
     prepared = prepare(model, target, options.precision)
     _require_convertible(prepared, target)
@@ -174,10 +194,7 @@ def export_model(
             count = f" ({number} of {len(files)})" if len(files) > 1 else ""
             progress(f"convert to {target.format}{count}")
             in_half = ready.precision != "fp32"
-            notes = {}
-            if plan is not None:
-                session = plan.models[name].session
-                notes[SESSION_NOTE] = json.dumps(plan.session_settings(session))
+            notes = _notes(model, plan, name, target)
             backend.write(ready.program, partial / name, target, half=in_half, notes=notes)
             if options.simplify:
                 progress(f"simplify{count}")
@@ -187,20 +204,41 @@ def export_model(
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)
-        half = prepared.precision == "fp16"
-        least = target.gates[prepared.precision] if options.gate_db is None else options.gate_db
-        gate = Gate(float(least), target.half_integers_differ if half else 0.0)
+        gate = _gate(model, target, prepared.precision, options.gate_db)
         report = None
         if options.verify:
             progress("verify")
             names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
             file = _loaded(partial, backend, next(iter(files)), plan, names)
-            report = _proof(file, inputs, expected, prepared, gate, _described(main, options))
+            seen = (model.boxes, options.work.suppression)
+            report = _proof(file, inputs, expected, prepared, gate, _described(main, options), seen)
         fields = _manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
+        fields |= options.work.to_json()
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
+
+
+def _notes(model: Model, plan: Plan | None, file: str, target: Target) -> dict[str, str]:
+    """For the metadata of a model file: an app that has no manifest beside it reads them there."""
+    notes = {}
+    if plan is not None and target.format == "onnx":
+        session = plan.models[file].session
+        notes[SESSION_NOTE] = json.dumps(plan.session_settings(session))
+    if model.boxes is not None and model.recipe is not None:
+        notes[IMAGE_NOTE] = json.dumps(model.recipe.contract.declared()["image"])
+    return notes
+
+
+def _gate(model: Model, target: Target, precision: str, asked_db: float | None) -> Gate:
+    gate = target.gate(precision)
+    if model.boxes is not None:
+        gate = replace(gate, detections=target.detection_gate(precision))
+    if asked_db is None:
+        return gate
+    detections = gate.detections and replace(gate.detections, psnr_db=None)
+    return replace(gate, psnr_db=asked_db, detections=detections)
 
 
 def _described(written: str, options: ExportOptions) -> str:
@@ -289,6 +327,7 @@ def _proof(
     prepared: Prepared,
     gate: Gate,
     written: str,
+    seen: tuple[Boxes | None, Thresholds | None],
 ) -> Report:
     for name, value in expected.items():
         if bad := int(np.count_nonzero(~np.isfinite(value))):
@@ -302,11 +341,10 @@ def _proof(
         raise ConversionError(
             f"The written file cannot be run here: {error} --no-verify keeps it as it is."
         ) from error
-    report = compare(expected, computed, prepared.program.outputs, gate, file.reference)
+    report = judge(expected, computed, prepared.program.outputs, gate, file.reference, *seen)
     if not report.passed:
-        reasons = " ".join(output.reason for output in report.outputs if output.reason)
         raise ParityError(
-            f"{written} does not compute what the model computes: {reasons} Export with "
+            f"{written} does not compute what the model computes: {' '.join(report.reasons)} Export with "
             "--no-verify and run `edgekit verify --bisect` to see where they part."
         )
     if prepared.precision == "fp16" and not file.rounds_to_half:

@@ -1,11 +1,13 @@
-"""The contract of image networks: which pictures go in, and whether scores or a picture come out."""
+"""The contract of image networks: which pictures go in, and whether scores, a picture or boxes come out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from edgekit.box_contract import Boxes
 from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError
 
@@ -18,12 +20,12 @@ class Logits:
 
     classes: int
 
-    def spec(self, height: int, width: int) -> TensorSpec:
+    def specs(self, height: int, width: int) -> tuple[TensorSpec, ...]:
         meaning = f"scores of {self.classes} classes, before softmax"
-        return TensorSpec("logits", (1, self.classes), axes="NC", meaning=meaning)
+        return (TensorSpec("logits", (1, self.classes), axes="NC", meaning=meaning),)
 
-    def check(self, architecture: Mapping[str, Any]) -> None:
-        _require_same("classes", self.classes, architecture)
+    def check(self) -> None:
+        _require_positive("classes", self.classes)
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,20 @@ class Picture:
 
     scale: int
 
-    def spec(self, height: int, width: int) -> TensorSpec:
-        return TensorSpec(
+    def specs(self, height: int, width: int) -> tuple[TensorSpec, ...]:
+        picture = TensorSpec(
             "picture", (1, COLOURS, height * self.scale, width * self.scale), axes="NCHW",
             low=0.0, high=1.0, meaning="RGB, not clamped: a few values pass low and high",
         )  # fmt: skip
+        return (picture,)
 
-    def check(self, architecture: Mapping[str, Any]) -> None:
-        _require_same("scale", self.scale, architecture)
+    def check(self) -> None:
+        _require_positive("scale", self.scale)
 
 
-OUTPUTS: Mapping[str, type[Logits] | type[Picture]] = {"logits": Logits, "picture": Picture}
+Output = Logits | Picture | Boxes
+KINDS = ("logits", "picture", "boxes")
+"""Tables of a recipe, and what manifests call the outputs."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +64,36 @@ class ImageContract:
     mean: tuple[float, ...]
     """Per channel, in the same order."""
     std: tuple[float, ...]
-    output: Logits | Picture
+    output: Output
 
     @classmethod
-    def from_toml(cls, table: Mapping[str, Any]) -> ImageContract:
-        """Of the table `[image]` with `[image.logits]` or `[image.picture]`. Raises ValueError."""
+    def from_toml(cls, table: Mapping[str, Any], folder: Path) -> ImageContract:
+        """Of the table `[image]` with one of `[image.logits]`, `[image.picture]` and `[image.boxes]`.
+
+        `folder` is the recipe's. Raises ValueError or TypeError.
+        """
         fields = dict(table)
-        found = [name for name in OUTPUTS if name in fields]
+        found = [name for name in KINDS if name in fields]
         if len(found) != 1:
-            raise ValueError("[image] needs one table of [image.logits] and [image.picture]")
-        output = OUTPUTS[found[0]](**fields.pop(found[0]))
+            tables = ", ".join(f"[image.{name}]" for name in KINDS)
+            raise ValueError(f"[image] needs one table of {tables}")
+        kind, sizes = found[0], fields.pop(found[0])
+        output = _simple(kind, sizes) if kind != "boxes" else Boxes.from_toml(sizes, folder)
         return cls(**fields, output=output)
+
+    @classmethod
+    def from_manifest(cls, declared: Mapping[str, Any], height: int, width: int) -> ImageContract:
+        """Of what `declared` gave, for a file that takes images of one size. Raises ValueError."""
+        fields = dict(declared["output"])
+        kind = fields.pop("kind")
+        output = _simple(kind, fields) if kind != "boxes" else Boxes.from_json(fields)
+        mean, std = tuple(declared["mean"]), tuple(declared["std"])
+        return cls(height, width, 1, declared["order"], mean, std, output)
 
     def specs(
         self, height: int | None, width: int | None, frames: int | None
-    ) -> tuple[TensorSpec, TensorSpec]:
-        """Image and output for a size in pixels; None takes the default. Raises UsageError."""
+    ) -> tuple[TensorSpec, tuple[TensorSpec, ...]]:
+        """Image and outputs for a size in pixels; None takes the default. Raises UsageError."""
         if frames is not None:
             raise UsageError("This model takes one image and makes no video; leave --frames away.")
         high = self._side("height", self.height if height is None else height)
@@ -86,7 +105,7 @@ class ImageContract:
             "image", (1, COLOURS, high, wide), axes="NCHW", low=min(ends), high=max(ends),
             meaning=f"{self.order}, {self._values()}",
         )  # fmt: skip
-        return image, self.output.spec(high, wide)
+        return image, self.output.specs(high, wide)
 
     def _side(self, name: str, pixels: int) -> int:
         if pixels < self.stride or pixels % self.stride:
@@ -123,19 +142,30 @@ class ImageContract:
             raise ValueError("'std' must be above 0")
         if isinstance(self.output, Picture) and self.order != "RGB":  # `run` writes it as a PNG
             raise ValueError("'order' is BGR, and a network that makes pictures works in RGB")
-        self.output.check(architecture)
+        self.output.check()
+        _require_built_so(self.output, architecture)
 
     def declared(self) -> dict[str, object]:
         """What tensor shapes do not say, for manifests."""
         mean, std = list(self.mean), list(self.std)
-        kind = type(self.output).__name__.lower()
-        output = {"kind": kind, **asdict(self.output)}
+        boxes = self.output.to_json() if isinstance(self.output, Boxes) else asdict(self.output)
+        output = {"kind": type(self.output).__name__.lower(), **boxes}
         return {"image": {"order": self.order, "mean": mean, "std": std, "output": output}}
 
 
-def _require_same(field: str, declared: int, architecture: Mapping[str, Any]) -> None:
-    if declared < 1:
+def _simple(kind: str, fields: Mapping[str, Any]) -> Logits | Picture:
+    return Logits(**fields) if kind == "logits" else Picture(**fields)
+
+
+def _require_positive(field: str, value: int) -> None:
+    if value < 1:
         raise ValueError(f"'{field}' must be at least 1")
-    built = architecture.get(field, declared)
-    if built != declared:
-        raise ValueError(f"the architecture has {field} {built} and the image table {declared}")
+
+
+def _require_built_so(output: Output, architecture: Mapping[str, Any]) -> None:
+    """Where the architecture has a field of the output's, such as `classes`, they must agree."""
+    for field in ("scale", "classes"):
+        declared = getattr(output, field, None)
+        built = architecture.get(field, declared)
+        if declared is not None and built != declared:
+            raise ValueError(f"the architecture has {field} {built} and the image table {declared}")

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekit.box_contract import Boxes
 from edgekit.checkpoint import download_official, load_weights
 from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError, first_line
+from edgekit.image_contract import ImageContract
 from edgekit.recipe import Recipe
 from edgekit.zoo.families import build_network
 
@@ -36,6 +38,13 @@ class Model:
     """Where the weights came from, for the manifest."""
     recipe: Recipe | None = None
 
+    @property
+    def boxes(self) -> Boxes | None:
+        """Of a detector."""
+        contract = self.recipe.contract if self.recipe else None
+        output = contract.output if isinstance(contract, ImageContract) else None
+        return output if isinstance(output, Boxes) else None
+
     def __call__(self, *inputs: Tensor) -> Any:
         with torch.inference_mode():
             return self.module(*inputs)
@@ -55,7 +64,7 @@ def model_of_recipe(recipe: Recipe, weights: str | Path | None, size: Size) -> M
     network = build_network(recipe).eval()
     network.requires_grad_(False)
     source = _load(network, recipe, weights)
-    return Model(recipe.name, network, (_example(given),), (given,), (made,), source, recipe)
+    return Model(recipe.name, network, (_example(given),), (given,), made, source, recipe)
 
 
 def _example(spec: TensorSpec) -> Tensor:

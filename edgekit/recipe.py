@@ -53,8 +53,8 @@ class Recipe:
 
     def specs(
         self, height: int | None, width: int | None, frames: int | None
-    ) -> tuple[TensorSpec, TensorSpec]:
-        """Input and output for a size in pixels; None takes the default. Raises UsageError."""
+    ) -> tuple[TensorSpec, tuple[TensorSpec, ...]]:
+        """Input and outputs for a size in pixels; None takes the default. Raises UsageError."""
         return self.contract.specs(height, width, frames)
 
     @property
@@ -88,7 +88,7 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"{path} is no valid TOML: {error}.") from error
     try:
         architecture, weights = data.pop("architecture"), data.pop("weights")
-        contract = _pop_contract(data)
+        contract = _pop_contract(data, path.parent)
         recipe = Recipe(
             **_with_tuples(data),
             architecture=_with_tuples(architecture),
@@ -114,10 +114,10 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def _pop_contract(data: dict[str, Any]) -> VideoContract | ImageContract:
+def _pop_contract(data: dict[str, Any], folder: Path) -> VideoContract | ImageContract:
     """Takes its tables out of `data`: `[image]`, or those of a video decoder."""
     if "image" in data:
-        return ImageContract.from_toml(_with_tuples(data.pop("image")))
+        return ImageContract.from_toml(_with_tuples(data.pop("image")), folder)
     latent, scaling, size = (data.pop(name) for name in ("latent", "scaling", "size"))
     return VideoContract(
         VideoLatent(**latent),
@@ -141,4 +141,6 @@ def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_tuple(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _with_tuples(value)
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

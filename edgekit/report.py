@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 IDENTICAL_DB = 999.0
 """How JSON writes the PSNR of identical outputs: it has no infinity, and scripts compare."""
@@ -23,15 +24,52 @@ def json_number(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
+class DetectionGate:
+    """What the boxes of a detector must reach, and which decibels its tensors of all candidates."""
+
+    matched: float = 0.95
+    """Least share of the model's boxes that the file has, and of the file's that the model has."""
+    mean_iou: float = 0.95
+    """Least mean overlap of matched boxes."""
+    score_difference: float = 0.02
+    """Most that the score of a matched box may differ by."""
+    psnr_db: float | None = None
+    """Of boxes and scores of all candidates; None: as of any output."""
+
+
+@dataclass(frozen=True)
 class Gate:
     """What an output must reach: decibels if it holds real numbers, equality if integers."""
 
     psnr_db: float
     integers_differ: float = 0.0
     """Share of an output's integers (a class map, indices) that may be others, 0 to 1."""
+    detections: DetectionGate | None = None
+    """Only for detectors."""
 
-    def to_json(self) -> dict[str, float]:
-        return {"psnr_db": self.psnr_db, "integers_differ": self.integers_differ}
+    def to_json(self) -> dict[str, object]:
+        detections = asdict(self.detections) if self.detections else None
+        return {
+            "psnr_db": self.psnr_db,
+            "integers_differ": self.integers_differ,
+            **({"detections": detections} if detections else {}),
+        }
+
+    def sentence(self) -> str:
+        asked = self.detections
+        if asked is None:
+            return f"{self.psnr_db:g} dB"
+        return (
+            f"{self.psnr_db:g} dB, {asked.matched:.0%} of the boxes at a mean IoU of {asked.mean_iou:g} with "
+            f"scores within {asked.score_difference:g}"
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Gate:
+        """Raises KeyError, TypeError or ValueError."""
+        detections = data.get("detections")
+        gate = DetectionGate(**detections) if detections is not None else None
+        return cls(float(data["psnr_db"]), float(data["integers_differ"]), gate)
 
 
 @dataclass(frozen=True)
@@ -103,6 +141,74 @@ class PlannedMemory:
 
 
 @dataclass(frozen=True)
+class DetectionParity:
+    """Boxes of the file against the model's: of one class and overlapping by half, they are matched."""
+
+    score: float
+    """Boxes above this score were compared."""
+    iou: float
+    """Of the suppression before."""
+    expected: int
+    """Boxes of the model."""
+    found: int
+    """Boxes of the file."""
+    matched: int
+    missing: int
+    """Boxes of the model that the file lacks, less those at the very edge of being shown."""
+    extra: int
+    """The other way round."""
+    mean_iou: float
+    least_iou: float
+    max_score_difference: float
+    gate: DetectionGate
+
+    @property
+    def reason(self) -> str:
+        """Why it failed: one sentence; empty if it passed."""
+        gate = self.gate
+        for count, total, side, other in (
+            (self.missing, self.expected, "model", "file"),
+            (self.extra, self.found, "file", "model"),
+        ):
+            if count > (1 - gate.matched) * total:
+                return f"{count} of {total} boxes of the {side} have no match in the {other}."
+        if self.mean_iou < gate.mean_iou:
+            return f"the mean IoU {self.mean_iou:.4f} of matched boxes is below {gate.mean_iou:g}."
+        if self.max_score_difference > gate.score_difference:
+            return (
+                f"scores of matched boxes differ by up to {self.max_score_difference:.4f}, more than "
+                f"{gate.score_difference:g}."
+            )
+        return ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.reason
+
+    def to_json(self) -> dict[str, object]:
+        numbers = {
+            field: json_number(value) if isinstance(value, float) else value
+            for field, value in asdict(self).items()
+            if field != "gate"
+        }
+        return {**numbers, "passed": self.passed, "reason": self.reason}
+
+    def sentence(self) -> str:
+        if not self.expected and not self.found:
+            return "detections: neither side has any, so that only the tensors were compared"
+        told = (
+            f"detections above {self.score:.3g}: {self.matched} of {self.expected} matched, {self.missing} "
+            f"missing, {self.extra} extra"
+        )
+        if self.matched:
+            told += (
+                f"; IoU mean {self.mean_iou:.4f}, least {self.least_iou:.4f}; scores differ by up to "
+                f"{self.max_score_difference:.2g}"
+            )
+        return f"{told}  {'pass' if self.passed else 'FAIL'}"
+
+
+@dataclass(frozen=True)
 class Report:
     """The verdict on one file, and what computed it: a reference runtime, never a device."""
 
@@ -113,6 +219,16 @@ class Report:
     notes: tuple[str, ...] = ()
     memory: PlannedMemory | None = None
     """Only for bundles with a memory plan."""
+    detections: DetectionParity | None = None
+    """Only for detectors."""
+
+    @property
+    def reasons(self) -> list[str]:
+        """A sentence for everything that failed."""
+        found = [output.reason for output in self.outputs if output.reason]
+        if self.detections and self.detections.reason:
+            found.append(self.detections.reason)
+        return found
 
     def to_json(self) -> dict[str, object]:
         """Strict JSON: identical outputs have 999.0 dB, numbers without a meaning are null."""
@@ -123,16 +239,21 @@ class Report:
             "gate": self.gate.to_json(),
             "notes": list(self.notes),
             "memory": asdict(self.memory) if self.memory else None,
+            "detections": self.detections.to_json() if self.detections else None,
         }
 
     def table(self) -> str:
         heading = ("output", "PSNR dB", "max abs", "mean abs", "cosine", "")
         lines = [aligned([heading, *(output.row() for output in self.outputs)])]
         lines += [f"{output.name}: {output.reason}" for output in self.outputs if output.reason]
+        if self.detections:
+            lines.append(self.detections.sentence())
+            if self.detections.reason:
+                lines.append(f"detections: {self.detections.reason}")
         lines += self.notes
         if self.memory:
             lines.append(self.memory.sentence())
-        lines.append(f"gate: {self.gate.psnr_db:g} dB; computed by {self.reference}")
+        lines.append(f"gate: {self.gate.sentence()}; computed by {self.reference}")
         return "\n".join(lines)
 
 

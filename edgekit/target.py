@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.data_folder import data_files, require_types, suggestion
 from edgekit.errors import UsageError
+from edgekit.report import DetectionGate, Gate
 
 PRECISIONS = ("fp32", "fp16")
 NEEDED = {"onnx": ("opset", "ir_version"), "coreml": ("minimum_os",)}
@@ -39,6 +40,10 @@ class Target:
     lints: Lints
     half_integers_differ: float = 0.0
     """Share of integers that half precision may change: where two classes are close, one wins."""
+    suppresses: bool = False
+    """Whether its files may suppress overlapping boxes themselves."""
+    detections: Mapping[str, DetectionGate] = field(default_factory=dict)
+    """Of detectors, by precision."""
     rules: tuple[str, ...] = ()
     """Rewrite rules for this runtime, beside those that always run."""
     opset: int = 0
@@ -46,6 +51,13 @@ class Target:
     ir_version: int = 0
     minimum_os: str = ""
     """Core ML, such as iOS17."""
+
+    def gate(self, precision: str) -> Gate:
+        half = precision == "fp16"
+        return Gate(float(self.gates[precision]), self.half_integers_differ if half else 0.0)
+
+    def detection_gate(self, precision: str) -> DetectionGate:
+        return self.detections.get(precision, DetectionGate())
 
     def require_precision(self, precision: str | None) -> str:
         """The default for None. Raises UsageError for one the target does not write."""
@@ -79,10 +91,15 @@ def read_target(path: Path) -> Target:
         lints = data.pop("lints")
         precisions = tuple(data.pop("precisions"))
         rules = tuple(data.pop("rules", ()))
+        detections = {
+            precision: DetectionGate(**fields)
+            for precision, fields in data.pop("detections", {}).items()
+        }
         target = Target(
             **data,
             precisions=precisions,
             rules=rules,
+            detections=detections,
             lints=Lints(lints["max_rank"], lints.get("refused", {}), lints.get("warned", {})),
         )
         _require_sense(target)
@@ -107,6 +124,15 @@ def _require_sense(target: Target) -> None:
     for precision in target.precisions:
         if not isinstance(target.gates[precision], int | float):
             raise TypeError(f"the gate of {precision} must be a number of dB")
-    for field in NEEDED.get(target.format, ()):
-        if not getattr(target, field):
-            raise KeyError(field)
+    for precision, gate in target.detections.items():
+        require_types(gate)
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"'detections' has {precision!r}, which is none of {', '.join(PRECISIONS)}"
+            )
+        for name in ("matched", "mean_iou"):
+            if not 0 <= getattr(gate, name) <= 1:
+                raise ValueError(f"'{name}' of [detections.{precision}] must be from 0 to 1")
+    for needed in NEEDED.get(target.format, ()):
+        if not getattr(target, needed):
+            raise KeyError(needed)

@@ -152,13 +152,14 @@ class VideoContract:
 
     def specs(
         self, height: int | None, width: int | None, frames: int | None
-    ) -> tuple[TensorSpec, TensorSpec]:
+    ) -> tuple[TensorSpec, tuple[TensorSpec, ...]]:
         """Latent and video for a size in pixels; None takes the default. Raises UsageError."""
-        return self.latent.specs(
+        latent, video = self.latent.specs(
             self.height if height is None else height,
             self.width if width is None else width,
             self.frames if frames is None else frames,
         )
+        return latent, (video,)
 
     def size_of(self, given: tuple[int, ...]) -> Size:
         """The size at which the latent has this shape. Raises UsageError."""

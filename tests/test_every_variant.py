@@ -27,6 +27,19 @@ SMALL = {
     "proxyless-mobile": (32, 64, None),
     "realesr-animevideov3-x4": (12, 17, None),
     "unet-c16": (16, 24, None),
+    "mobiledet-cpu": (64, 80, None),
+    "mobiledet-dsp": (64, 80, None),
+    "mobiledet-edgetpu": (64, 80, None),
+    "mobiledet-gpu": (64, 80, None),
+    "leyolo-nano": (64, 96, None),
+    "leyolo-small": (64, 96, None),
+    "leyolo-medium": (64, 96, None),
+    "leyolo-large": (64, 96, None),
+    "codenet-a": (64, 96, None),
+    "codenet-b": (64, 96, None),
+    "codenet-c": (64, 96, None),
+    "codenet-d": (64, 96, None),
+    "codenet-e": (64, 96, None),
 }
 
 

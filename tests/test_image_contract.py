@@ -13,7 +13,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_a_classifier_takes_an_image_and_gives_scores() -> None:
-    image, logits = ImageContract(224, 224, 1, "RGB", *IMAGENET, Logits(1000)).specs(96, None, None)
+    contract = ImageContract(224, 224, 1, "RGB", *IMAGENET, Logits(1000))
+    image, (logits,) = contract.specs(96, None, None)
     assert (image.name, image.shape, image.axes) == ("image", (1, 3, 96, 224), "NCHW")
     assert (logits.name, logits.shape, logits.axes) == ("logits", (1, 1000), "NC")
     assert logits.span is None
@@ -28,7 +29,7 @@ def test_the_range_of_an_image_is_that_of_its_normalised_colours() -> None:
 
 def test_a_restorer_gives_a_picture_of_the_declared_scale() -> None:
     contract = ImageContract(8, 12, 4, "RGB", *UNIT, Picture(4))
-    image, picture = contract.specs(None, 16, None)
+    image, (picture,) = contract.specs(None, 16, None)
     assert (image.shape, picture.shape) == ((1, 3, 8, 16), (1, 3, 32, 64))
     assert (image.low, image.high, picture.low, picture.high) == (0, 1, 0, 1)
     assert image.meaning == "RGB, values in [0, 1]"

@@ -32,6 +32,16 @@ class Backend(Protocol):
         """Element types that a program's inputs and outputs may have."""
         ...
 
+    @property
+    def pixels_axes(self) -> str:
+        """Of a picture of bytes, as this format's users hold it: NHWC or NCHW."""
+        ...
+
+    @property
+    def best_class_only(self) -> bool:
+        """Whether a box that the file itself suppresses stands for its best class only."""
+        ...
+
     def door_type(self, dtype: str) -> str:
         """Element type, at the file's doors, of a program's input or output."""
         ...
@@ -47,7 +57,7 @@ class Backend(Protocol):
         half: bool,
         notes: Mapping[str, str] = NOTHING,
     ) -> None:
-        """`notes` go into the file's metadata where the format's runtime is meant by them."""
+        """`notes` go into the file's metadata, where the format has such."""
         ...
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
@@ -68,6 +78,8 @@ class Backend(Protocol):
 class OnnxBackend:
     suffix: str = ".onnx"
     takes: tuple[str, ...] = EVERY_TYPE
+    pixels_axes: str = "NHWC"
+    best_class_only: bool = False
 
     def door_type(self, dtype: str) -> str:
         return dtype
@@ -114,9 +126,11 @@ class OnnxBackend:
 class CoreMLBackend:
     suffix: str = ".mlpackage"
     takes: tuple[str, ...] = ("float32", "int64", "int32", "bool")  # coremltools 9.0 refuses others
+    pixels_axes: str = "NCHW"  # of an image, which the runtime unpacks itself
+    best_class_only: bool = True
 
     def door_type(self, dtype: str) -> str:
-        return "float32" if dtype == "float32" else "int32"
+        return dtype if dtype in ("float32", "uint8") else "int32"
 
     def unsupported_operators(self, program: Program) -> list[str]:
         from edgekit.backends.coreml.write import unsupported_operators
@@ -134,7 +148,7 @@ class CoreMLBackend:
     ) -> None:
         from edgekit.backends.coreml.write import CoreMLOptions, write
 
-        write(program, path, CoreMLOptions(target.minimum_os, half))
+        write(program, path, CoreMLOptions(target.minimum_os, half, notes))
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
@@ -156,6 +170,8 @@ class CoreMLBackend:
 class CoreAIBackend:
     suffix: str = ".aimodel"
     takes: tuple[str, ...] = EVERY_TYPE
+    pixels_axes: str = "NHWC"
+    best_class_only: bool = False
 
     def door_type(self, dtype: str) -> str:
         return dtype

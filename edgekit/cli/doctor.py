@@ -18,6 +18,7 @@ EXTRAS = {
     "torchmetrics": "train",
     "diffusers": "teachers",
     "coreai-torch": "coreai",
+    "pycocotools": "detection",
 }
 
 

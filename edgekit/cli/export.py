@@ -70,6 +70,25 @@ def export(
         float | None,
         typer.Option(help="Least PSNR in dB against the model; default: the target's."),
     ] = None,
+    bake_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--bake-preprocessing",
+            help="Of images: the file takes uint8 RGB, as decoded, and normalises it itself.",
+        ),
+    ] = False,
+    nms: Annotated[
+        bool, typer.Option("--nms", help="Of a detector: the file suppresses overlapping boxes.")
+    ] = False,
+    score: Annotated[
+        float | None, typer.Option(help="With --nms: least score; default: the recipe's.")
+    ] = None,
+    iou: Annotated[
+        float | None, typer.Option(help="With --nms: most overlap; default: the recipe's.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="With --nms: most boxes; default: the recipe's.")
+    ] = None,
     one_file: Annotated[
         bool,
         typer.Option("--one-file", help="Put a plan's tiles into one file that any runtime runs."),
@@ -91,7 +110,13 @@ def export(
     height, width = parse_size(size)
     if one_file and not (memory_budget or tiles or stream):
         raise UsageError("--one-file belongs to --memory-budget, --tiles or --stream.")
+    if not nms and any(value is not None for value in (score, iou, limit)):
+        raise UsageError("--score, --iou and --limit belong to --nms.")
     recipe = None if is_factory(name) else find_recipe(name)
+    if recipe is None and (bake_preprocessing or nms):
+        raise UsageError(
+            "--bake-preprocessing and --nms belong to models with a recipe, which says what to do."
+        )
     if recipe is None and (weights or size or frames is not None):
         raise UsageError(
             "--weights, --size and --frames belong to models with a recipe; a factory sets its own."
@@ -105,7 +130,8 @@ def export(
 
     from edgekit.bundle import require_free
     from edgekit.contract import Size
-    from edgekit.exporting import ExportOptions, default_folder, export_model, prepare
+    from edgekit.detection.in_the_file import InTheFile
+    from edgekit.exporting import ExportOptions, default_folder, export_model, prepare, working
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
 
     label = recipe.name if recipe else name.rpartition(":")[2]
@@ -123,14 +149,18 @@ def export(
             f"for use. Give --weights FILE{_or_hub(recipe)}.",
             err=True,
         )
+    if nms and model.boxes is None:
+        raise UsageError(f"{name} is no detector, so there are no boxes for --nms.")
+    asked = model.boxes.thresholds(score, iou, limit) if nms and model.boxes else None
+    work = InTheFile(bake_preprocessing, asked)
     if dry_run:
         with progress("edgekit"):
-            prepared = prepare(model, chosen, precision)
+            prepared = prepare(working(model, chosen, work), chosen, precision)
         print_json(_dry_run_json(prepared)) if json else print(_dry_run_text(prepared))
         raise typer.Exit(1 if prepared.errors else 0)
     options = ExportOptions(
         precision, verify=verify, simplify=simplify, force=force,
-        plan=planned, one_file=one_file, gate_db=gate,
+        plan=planned, one_file=one_file, gate_db=gate, work=work,
     )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)

@@ -40,7 +40,7 @@ def info(
                 "macs": cost.macs,
                 f"gmac_per_{unit}": round(gmac, 4),
                 "inputs": [given.to_json()],
-                "outputs": [made.to_json()],
+                "outputs": [spec.to_json() for spec in made],
                 **recipe.contract.declared(),
                 "weights": recipe.weights.kind,
                 "weights_licence": recipe.weights.licence,
@@ -61,7 +61,7 @@ def info(
         ("parameters", f"{cost.parameters:,}"),
         ("cost", f"{gmac:.3g} GMAC per {unit} at {chosen.height}x{chosen.width}{clip}"),
         ("input", _door(given)),
-        ("output", _door(made)),
+        *(("output", _door(spec)) for spec in made),
     ]
     print(aligned(rows))
 

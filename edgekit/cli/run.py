@@ -13,7 +13,12 @@ from edgekit.errors import UsageError
 
 
 def run(
-    bundle: Annotated[Path, typer.Argument(help="A folder that `edgekit export` wrote.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            help="A folder that `edgekit export` wrote; with --image, a model's name as well."
+        ),
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -28,11 +33,44 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder for NAME.npy, and a PNG of videos and images."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for NAME.npy, and a PNG of videos and images; with --image, the picture to draw "
+            "boxes on, by default PICTURE-boxes.png.",
+        ),
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Of a detector: a picture whose boxes are printed and drawn."),
+    ] = None,
+    score: Annotated[
+        float | None, typer.Option(help="Least score of a box; default: the recipe's.")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            help="Overlap above which the better of two boxes stays; default: the recipe's."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="With a model's name: checkpoint file, or 'hub'.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a drawn picture that exists.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compute with an exported file on this machine."""
+    if image is not None:
+        from edgekit.cli.run_image import ImageOptions, run_image
+
+        if inputs or statistics:
+            raise UsageError("--input and --statistics are for arrays; --image is read by itself.")
+        run_image(bundle, ImageOptions(image, output, score, iou, weights, force), json=json)
+        return
+    if force or weights or score is not None or iou is not None:
+        raise UsageError("--score, --iou, --weights and --force belong to --image.")
     import numpy as np
 
     from edgekit.api import run_named
@@ -41,7 +79,7 @@ def run(
     from edgekit.report import json_number
     from edgekit.statistics import read_statistics
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(Path(bundle))
     named = {name: read_array(path) for name, path in parse_inputs(inputs or []).items()}
     if statistics and "pipeline_latent" not in named:
         raise UsageError("--statistics belongs to --input pipeline_latent=FILE.npy.")

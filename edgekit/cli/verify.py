@@ -12,6 +12,7 @@ from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
+    from edgekit.contract import TensorSpec
     from edgekit.exporting import Prepared
 
 
@@ -87,11 +88,20 @@ def verify(
     raise typer.Exit(0 if report.passed else 3)
 
 
+def _planes(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape with colours before rows, whatever lies in the file."""
+    if spec.axes != "NHWC":
+        return spec.shape
+    count, height, width, colours = spec.shape
+    return count, colours, height, width
+
+
 def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str | None) -> Prepared:
     """The program that the bundle was written from, checked against its golden output."""
     import numpy as np
 
-    from edgekit.exporting import golden_pair, prepare
+    from edgekit.detection.in_the_file import InTheFile
+    from edgekit.exporting import golden_pair, prepare, working
     from edgekit.model import model_of_factory, model_of_recipe
     from edgekit.recipe import all_recipes, find_recipe
     from edgekit.target import all_targets, find_target
@@ -113,7 +123,7 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
     else:
         recipe = find_recipe(name)
         try:
-            size = recipe.contract.size_of(bundle.inputs[0].shape)
+            size = recipe.contract.size_of(_planes(bundle.inputs[0]))
         except UsageError as error:
             raise UsageError(f"'{name}' is not the model of {bundle.path.name}: {error}") from error
         model = model_of_recipe(recipe, weights, size)
@@ -127,6 +137,7 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
         raise UsageError(
             f"{bundle.path.name} was exported for '{exported_for}', not '{chosen.name}'."
         )
+    model = working(model, chosen, InTheFile(bundle.takes_pixels, bundle.suppression))
     prepared = prepare(model, chosen, str(bundle.manifest["precision"]))
     expected = golden_pair(model, prepared.program)[1]
     for output, value in bundle.golden()[1].items():

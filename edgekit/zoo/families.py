@@ -9,11 +9,14 @@ from torch import nn
 
 from edgekit.errors import UsageError
 from edgekit.recipe import Recipe
+from edgekit.zoo.codenet import CoDeNet, CoDeNetConfig
 from edgekit.zoo.inverted_residual import (
     InvertedResidualConfig,
     InvertedResidualNetwork,
     mobilenet_v2,
 )
+from edgekit.zoo.leyolo import LeYOLO, LeYOLOConfig
+from edgekit.zoo.mobiledet import MobileDetConfig, mobiledet
 from edgekit.zoo.srvgg import SRVGG, SRVGGConfig
 from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
@@ -25,6 +28,9 @@ FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "mobilenet-v2": lambda sizes: InvertedResidualNetwork(mobilenet_v2(**sizes)),
     "inverted-residual": lambda sizes: InvertedResidualNetwork(InvertedResidualConfig(**sizes)),
     "srvgg": lambda sizes: SRVGG(SRVGGConfig(**sizes)),
+    "mobiledet": lambda sizes: mobiledet(MobileDetConfig(**sizes)),
+    "leyolo": lambda sizes: LeYOLO(LeYOLOConfig(**sizes)),
+    "codenet": lambda sizes: CoDeNet(CoDeNetConfig(**sizes)),
     "unet": lambda sizes: UNet(UNetConfig(**sizes)),
 }
 

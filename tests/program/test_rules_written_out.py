@@ -7,7 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgekit.program.rules.half_safe_norm import HalfSafeRMSNorm
-from edgekit.program.rules.written_out import WrittenPoolStride, WrittenRMSNorm, WrittenTanhGelu
+from edgekit.program.rules.written_out import (
+    WrittenHardtanhBounds,
+    WrittenPoolStride,
+    WrittenRMSNorm,
+    WrittenTanhGelu,
+)
 
 
 @pytest.mark.parametrize("shape", [(8,), (3, 8)])
@@ -53,3 +58,12 @@ def test_a_pooling_stride_that_is_left_out_is_the_kernel(rank: int) -> None:
     odd.assert_equal(0)
     given = Edited(Written(lambda x: pool(x, 2, 1)), [x], WrittenPoolStride())
     assert not given.decisions
+
+
+def test_whole_bounds_of_a_hardtanh_become_fractions() -> None:
+    x = torch.linspace(-12, 12, 49)
+    whole = Edited(nn.Hardtanh(-7, 8), [x], WrittenHardtanhBounds())
+    whole.assert_equal(0)
+    (node,) = whole.nodes
+    assert [type(bound) for bound in node.args[1:]] == [float, float]
+    assert not Edited(nn.Hardtanh(-7.0, 8.0), [x], WrittenHardtanhBounds()).decisions

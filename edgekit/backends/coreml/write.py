@@ -6,14 +6,18 @@ import contextlib
 import io
 import json
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekit.backends.coreml.image_input import without_bytes
 from edgekit.backends.coreml.limits import require_loadable
 from edgekit.backends.coreml.quiet import import_coremltools
+from edgekit.backends.coreml.suppress import register as register_suppression
+from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, UsageError, first_line
 from edgekit.program.program import Program
 
@@ -28,6 +32,8 @@ SOURCE = "com.github.apple.coremltools.source"
 class CoreMLOptions:
     minimum_os: str = "iOS17"
     half: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """More entries of the metadata."""
 
 
 def write(program: Program, path: Path, options: CoreMLOptions) -> None:
@@ -38,27 +44,24 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
         UsageError: coremltools knows no such minimum OS.
     """
     ct = import_coremltools()
+    register_suppression()
     precision = ct.precision.FLOAT16 if options.half else ct.precision.FLOAT32
     if not hasattr(ct.target, options.minimum_os):
         known = ", ".join(target.name for target in ct.target if target.name.startswith("iOS1"))
         raise UsageError(
             f"coremltools writes nothing for '{options.minimum_os}'; minimum_os is one of {known}."
         )
-    doors = {spec.name: _door(spec.dtype) for spec in (*program.inputs, *program.outputs)}
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # four progress bars
             model = ct.convert(
-                program.exported,
+                without_bytes(program).exported,
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, options.minimum_os),
                 compute_precision=precision,
                 skip_model_load=True,
-                inputs=[
-                    ct.TensorType(spec.name, shape=spec.shape, dtype=doors[spec.name])
-                    for spec in program.inputs
-                ],
+                inputs=[_input(ct, spec) for spec in program.inputs],
                 outputs=[
-                    ct.TensorType(spec.name, dtype=doors[spec.name]) for spec in program.outputs
+                    ct.TensorType(spec.name, dtype=_door(spec.dtype)) for spec in program.outputs
                 ],
             )
     except OSError:  # a full disk
@@ -66,7 +69,7 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     except Exception as error:  # coremltools raises whatever a lowering met
         raise ConversionError(f"coremltools refused the graph: {first_line(error)}.") from error
     require_loadable(model)
-    _describe(model, program)
+    _describe(model, program, options.notes)
     model.save(str(path))
     (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     _order_maps(path / MODEL)
@@ -90,11 +93,18 @@ def unsupported_operators(program: Program) -> list[str]:
     )
 
 
+def _input(ct: Any, spec: TensorSpec) -> Any:
+    """Pixels become an image, which an app gives as it comes from the camera or a file."""
+    if spec.dtype == "uint8":
+        return ct.ImageType(spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+    return ct.TensorType(spec.name, shape=spec.shape, dtype=_door(spec.dtype))
+
+
 def _door(dtype: str) -> type:
-    return np.float32 if dtype == "float32" else np.int32
+    return {"float32": np.float32, "uint8": np.uint8}.get(dtype, np.int32)
 
 
-def _describe(model: Any, program: Program) -> None:
+def _describe(model: Any, program: Program, notes: Mapping[str, str]) -> None:
     for key in (CONVERSION_DATE, SOURCE):
         model.user_defined_metadata.pop(key, None)
     contract = {
@@ -105,6 +115,8 @@ def _describe(model: Any, program: Program) -> None:
     }
     for key, value in contract.items():
         model.user_defined_metadata[key] = json.dumps(value)
+    for key, note in notes.items():
+        model.user_defined_metadata[key] = note
     for spec in program.inputs:
         model.input_description[spec.name] = f"{spec.meaning} {spec.axes}".strip()
     for spec in program.outputs:

@@ -9,6 +9,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from edgekit.backends.onnx.quiet import quiet
+from edgekit.detection.suppress_op import OVERLOAD
 from edgekit.program.program import Program
 
 
@@ -52,4 +53,5 @@ def _registry() -> Any:
 
 def _computes(node: Node) -> bool:
     """An operator whose result is used; assertions have none and are left out of files."""
-    return isinstance(node.target, OpOverload) and bool(node.users)
+    ours = node.target is OVERLOAD  # which the writer brings a form for
+    return isinstance(node.target, OpOverload) and bool(node.users) and not ours

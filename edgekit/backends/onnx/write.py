@@ -16,7 +16,9 @@ from onnxscript import optimizer
 
 from edgekit.backends.onnx.leaves import leaves_last
 from edgekit.backends.onnx.quiet import quiet
+from edgekit.backends.onnx.suppress import suppress
 from edgekit.contract import TensorSpec
+from edgekit.detection.suppress_op import OVERLOAD
 from edgekit.errors import ConversionError, first_line
 from edgekit.program.precision import in_half
 from edgekit.program.program import Program
@@ -53,6 +55,7 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
                 verbose=False,
                 input_names=[spec.name for spec in program.inputs],
                 output_names=[spec.name for spec in program.outputs],
+                custom_translation_table={OVERLOAD: suppress},
             )
     except Exception as error:  # torch and the exporter raise whatever a lowering met
         raise ConversionError(f"ONNX export failed: {_root_cause(error)}.") from error

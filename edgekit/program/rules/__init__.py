@@ -19,7 +19,12 @@ from edgekit.program.rules.half_safe_norm import HalfSafeLayerNorm, HalfSafeRMSN
 from edgekit.program.rules.shape_chain import CollapseShapeChains
 from edgekit.program.rules.time_padding import NameRepeatedFrames, NameRepeatedSlices
 from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
-from edgekit.program.rules.written_out import WrittenPoolStride, WrittenRMSNorm, WrittenTanhGelu
+from edgekit.program.rules.written_out import (
+    WrittenHardtanhBounds,
+    WrittenPoolStride,
+    WrittenRMSNorm,
+    WrittenTanhGelu,
+)
 
 FOR_ONE_RUNTIME = {
     rule.name: rule
@@ -45,6 +50,7 @@ def rules(*, half: bool, runtime: Sequence[str] = ()) -> list[Rule]:
         WrittenRMSNorm(),
         WrittenTanhGelu(),
         WrittenPoolStride(),
+        WrittenHardtanhBounds(),
         GroupNormAtRank4(),
         NameRepeatedFrames(),
         NameRepeatedSlices(),

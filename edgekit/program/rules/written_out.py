@@ -3,9 +3,10 @@
     rms_norm(x, w, eps)      =  x * rsqrt(mean(x²) + eps) * w      over the axes of w
     gelu(x, "tanh")          =  x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³)))
     max_pool(x, kernel)      =  max_pool(x, kernel, stride=kernel)
+    hardtanh(x, -7, 8)       =  hardtanh(x, -7.0, 8.0)
 
 Its rms_norm needs an epsilon that torch leaves out by default, and its gelu writes EXACT for "tanh".
-Its max_pool refuses a stride that is left out.
+Its max_pool refuses a stride that is left out, and its hardtanh bounds that are whole numbers.
 The norm is then also what `half-safe-rms-norm` looks for.
 """
 
@@ -77,3 +78,17 @@ class WrittenPoolStride(Rule):
     def replace(self, match: Node, edit: GraphEditor) -> Node:
         source, kernel, *others = arguments_of(match)
         return edit.call(match.target, source, kernel, kernel, *others[1:], **match.kwargs)
+
+
+class WrittenHardtanhBounds(Rule):
+    name = "written-hardtanh-bounds"
+
+    def match(self, node: Node, edit: GraphEditor) -> Node | None:
+        if node.target is not aten.hardtanh.default:
+            return None
+        bounds = [argument(node, 1, -1.0), argument(node, 2, 1.0)]
+        return node if any(isinstance(bound, int) for bound in bounds) else None
+
+    def replace(self, match: Node, edit: GraphEditor) -> Node:
+        low, high = float(argument(match, 1, -1.0)), float(argument(match, 2, 1.0))
+        return edit.call(match.target, argument(match, 0), low, high)

@@ -1,0 +1,259 @@
+"""Mean average precision on COCO-format annotations, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgekit.detection.coco_annotations import Annotations, CocoImage, read_annotations
+from edgekit.detection.detections import Detections
+from edgekit.detection.detector import Detector
+from edgekit.detection.picture_file import read_picture
+from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.report import aligned, json_number
+
+LEAST_SCORE = 0.001
+"""A curve of precision over recall needs boxes far below those that a user is shown."""
+MOST_BOXES = 100
+FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+"""In the order of COCO's summary."""
+AR_MOST_BOXES = 8
+"""Place of the average recall with 100 boxes in COCO's summary."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """COCO's figures from 0 to 1; NaN where no object counts towards one."""
+
+    ap: float
+    """Over IoU thresholds from 0.50 to 0.95: what "mAP" means."""
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    recall: float
+    """Average recall with 100 boxes a picture."""
+    by_class: Mapping[str, float]
+    """`ap` of each class."""
+    images: int
+    objects: int
+    """Annotated, without crowds."""
+    boxes: int
+    """Found."""
+    seconds_per_image: float
+    """From a decoded picture to boxes."""
+    notes: tuple[str, ...] = ()
+    """What was left out, in sentences."""
+
+    def to_json(self) -> dict[str, object]:
+        numbers = {
+            field: json_number(value) if isinstance(value, float) else value
+            for field, value in asdict(self).items()
+        }
+        by_class = {name: json_number(value) for name, value in self.by_class.items()}
+        return {**numbers, "by_class": by_class, "notes": list(self.notes)}
+
+    def table(self) -> str:
+        rows: list[tuple[str, ...]] = [
+            ("mAP 50-95", "AP50", "AP75", "small", "medium", "large", "recall"),
+            tuple(_cell(getattr(self, field)) for field in (*FIGURES, "recall")),
+        ]
+        by_class = [("class", "AP 50-95"), *((n, _cell(v)) for n, v in self.by_class.items())]
+        counted = (
+            f"{self.images} pictures, {self.objects} objects, {self.boxes} boxes found; "
+            f"{self.seconds_per_image * 1000:.1f} ms a picture"
+        )
+        return "\n".join([aligned(rows), "", aligned(by_class), "", counted, *self.notes])
+
+
+Progress = Callable[[str], None]
+
+
+def evaluate_detector(
+    detector: Detector, annotations: Path, folder: Path, *, score: float | None, iou: float | None,
+    progress: Progress = lambda _: None,
+) -> Evaluation:  # fmt: skip
+    """On the pictures in `folder`. Classes are those whose name both the model and the file have.
+
+    Raises:
+        MissingEnvironmentError: pycocotools is not installed.
+        UsageError: annotations or pictures cannot be used, or no class is shared.
+    """
+    require_pycocotools()
+    truth = read_annotations(annotations, folder)
+    shared, notes = _shared_classes(detector.boxes.names, truth, detector.name)
+    least = LEAST_SCORE if score is None else score
+    if detector.within is not None and score is None:
+        least = detector.within.score
+        notes.append(
+            f"the file drops scores up to {least:g} by itself, which lowers these figures; export it without --nms"
+        )
+    thresholds = detector.thresholds_for(least, iou, MOST_BOXES)
+    results: list[dict[str, Any]] = []
+    seconds = 0.0
+    for number, image in enumerate(truth.images, start=1):
+        progress(f"{number} of {len(truth.images)}")
+        picture = _picture(image)
+        started = time.perf_counter()
+        found = detector(picture, thresholds)
+        seconds += time.perf_counter() - started
+        results += _as_coco(found, image.id, shared)
+    figures, by_class = _measured(truth, results, shared)
+    ap, ap50, ap75, ap_small, ap_medium, ap_large, recall = figures
+    return Evaluation(
+        ap, ap50, ap75, ap_small, ap_medium, ap_large, recall,
+        by_class=by_class,
+        images=len(truth.images),
+        objects=sum(box.category in by_id(shared) and not box.is_crowd for box in truth.boxes),
+        boxes=len(results),
+        seconds_per_image=seconds / len(truth.images),
+        notes=(*truth.notes, *notes),
+    )  # fmt: skip
+
+
+def require_pycocotools() -> None:
+    try:
+        import pycocotools.cocoeval  # noqa: F401
+    except ImportError as error:
+        raise MissingEnvironmentError(
+            "Evaluation needs pycocotools: pip install 'edgekit-vision[detection]'."
+        ) from error
+
+
+def by_id(shared: Mapping[int, tuple[int, str]]) -> dict[int, str]:
+    """Category id to name."""
+    return dict(shared.values())
+
+
+def _shared_classes(
+    names: Sequence[str], truth: Annotations, model: str
+) -> tuple[dict[int, tuple[int, str]], list[str]]:
+    """Column to category id and name; and sentences on classes that only one side has."""
+    ids = {_plain(name): (key, name) for key, name in truth.categories.items()}
+    shared = {
+        column: ids[_plain(name)]
+        for column, name in enumerate(names)
+        if name and _plain(name) in ids
+    }
+    if not shared:
+        raise UsageError(
+            f"{model} and the annotations share no class: it has {_some(names)}, they have "
+            f"{_some(list(truth.categories.values()))}."
+        )
+    annotated = {box.category for box in truth.boxes}
+    known = by_id(shared)
+    unknown = [
+        name for key, name in truth.categories.items() if key in annotated and key not in known
+    ]
+    notes = []
+    if unknown:
+        notes.append(
+            f"not measured, because {model} has no such class: {_some(unknown)} ({len(unknown)} in all)"
+        )
+    return shared, notes
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", " ")
+
+
+def _some(names: Sequence[str]) -> str:
+    used = [name for name in names if name]
+    return ", ".join(used[:5]) + (", ..." if len(used) > 5 else "") if used else "none"
+
+
+def _picture(image: CocoImage) -> Image.Image:
+    """As it lies in the annotations: some tools mark pictures turned upright, others as stored."""
+    picture = read_picture(image.file)
+    declared = (image.width or picture.width, image.height or picture.height)
+    if picture.size == declared:
+        return picture
+    stored = read_picture(image.file, upright=False)
+    if stored.size == declared:
+        return stored
+    raise UsageError(
+        f"{image.file} has {picture.width}x{picture.height} pixels, and its annotations say "
+        f"{declared[0]}x{declared[1]}: it is another picture."
+    )
+
+
+def _as_coco(
+    found: Detections, image: int, shared: Mapping[int, tuple[int, str]]
+) -> list[dict[str, Any]]:
+    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+    return [
+        {
+            "image_id": image,
+            "category_id": shared[int(label)][0],
+            "bbox": [*map(float, box[:2]), *map(float, size)],
+            "score": float(score),
+        }
+        for box, size, score, label in zip(
+            found.boxes, sizes, found.scores, found.labels, strict=True
+        )
+        if int(label) in shared
+    ]
+
+
+def _measured(
+    truth: Annotations, results: list[dict[str, Any]], shared: Mapping[int, tuple[int, str]]
+) -> tuple[list[float], dict[str, float]]:
+    """COCO's figures in the order of `Evaluation`, and the AP of each class."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # both print their progress
+        annotated = COCO()
+        annotated.dataset = _dataset(truth)
+        annotated.createIndex()
+        found = annotated.loadRes(results) if results else COCO()
+        evaluation = COCOeval(annotated, found, "bbox")
+        evaluation.params.catIds = sorted(by_id(shared))
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    figures = [_figure(evaluation.stats[place]) for place in (*range(len(FIGURES)), AR_MOST_BOXES)]
+    precision = evaluation.eval["precision"]  # IoU, recall, class, area, most boxes
+    by_class = {}
+    for place, key in enumerate(evaluation.params.catIds):
+        row = precision[:, :, place, 0, -1]
+        by_class[by_id(shared)[key]] = _figure(row[row > -1].mean() if (row > -1).any() else -1)
+    return figures, by_class
+
+
+def _dataset(truth: Annotations) -> dict[str, Any]:
+    return {
+        "images": [{"id": image.id} for image in truth.images],
+        "categories": [{"id": key, "name": name} for key, name in truth.categories.items()],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": box.image,
+                "category_id": box.category,
+                "bbox": list(box.box),
+                "area": box.area,
+                "iscrowd": int(box.is_crowd),
+            }
+            for number, box in enumerate(
+                truth.boxes, start=1
+            )  # its code takes an id of 0 for no match
+        ],
+    }
+
+
+def _figure(value: float) -> float:
+    """COCO writes -1 where nothing counts, and sums in floating point what should be 1."""
+    return float("nan") if value < 0 else round(float(value), 6)
+
+
+def _cell(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4f}"
