@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,19 +12,16 @@ import numpy as np
 from PIL import Image
 
 from edgekit.detection.coco_annotations import Annotations, CocoImage, read_annotations
+from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
 from edgekit.detection.detections import Detections
 from edgekit.detection.detector import Detector
 from edgekit.detection.picture_file import read_picture
-from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.errors import UsageError
 from edgekit.report import aligned, json_number
 
 LEAST_SCORE = 0.001
 """A curve of precision over recall needs boxes far below those that a user is shown."""
 MOST_BOXES = 100
-FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-"""In the order of COCO's summary."""
-AR_MOST_BOXES = 8
-"""Place of the average recall with 100 boxes in COCO's summary."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,7 @@ def evaluate_detector(
         found = detector(picture, thresholds)
         seconds += time.perf_counter() - started
         results += _as_coco(found, image.id, shared)
-    figures, by_class = _measured(truth, results, shared)
+    figures, by_class = coco_figures(_dataset(truth), results, by_id(shared))
     ap, ap50, ap75, ap_small, ap_medium, ap_large, recall = figures
     return Evaluation(
         ap, ap50, ap75, ap_small, ap_medium, ap_large, recall,
@@ -118,15 +113,6 @@ def evaluate_detector(
         seconds_per_image=seconds / len(truth.images),
         notes=(*truth.notes, *notes),
     )  # fmt: skip
-
-
-def require_pycocotools() -> None:
-    try:
-        import pycocotools.cocoeval  # noqa: F401
-    except ImportError as error:
-        raise MissingEnvironmentError(
-            "Evaluation needs pycocotools: pip install 'edgekit-vision[detection]'."
-        ) from error
 
 
 def by_id(shared: Mapping[int, tuple[int, str]]) -> dict[int, str]:
@@ -204,32 +190,6 @@ def _as_coco(
     ]
 
 
-def _measured(
-    truth: Annotations, results: list[dict[str, Any]], shared: Mapping[int, tuple[int, str]]
-) -> tuple[list[float], dict[str, float]]:
-    """COCO's figures in the order of `Evaluation`, and the AP of each class."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):  # both print their progress
-        annotated = COCO()
-        annotated.dataset = _dataset(truth)
-        annotated.createIndex()
-        found = annotated.loadRes(results) if results else COCO()
-        evaluation = COCOeval(annotated, found, "bbox")
-        evaluation.params.catIds = sorted(by_id(shared))
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    figures = [_figure(evaluation.stats[place]) for place in (*range(len(FIGURES)), AR_MOST_BOXES)]
-    precision = evaluation.eval["precision"]  # IoU, recall, class, area, most boxes
-    by_class = {}
-    for place, key in enumerate(evaluation.params.catIds):
-        row = precision[:, :, place, 0, -1]
-        by_class[by_id(shared)[key]] = _figure(row[row > -1].mean() if (row > -1).any() else -1)
-    return figures, by_class
-
-
 def _dataset(truth: Annotations) -> dict[str, Any]:
     return {
         "images": [{"id": image.id} for image in truth.images],
@@ -248,11 +208,6 @@ def _dataset(truth: Annotations) -> dict[str, Any]:
             )  # its code takes an id of 0 for no match
         ],
     }
-
-
-def _figure(value: float) -> float:
-    """COCO writes -1 where nothing counts, and sums in floating point what should be 1."""
-    return float("nan") if value < 0 else round(float(value), 6)
 
 
 def _cell(value: float) -> str:

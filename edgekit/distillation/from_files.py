@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 RECIPES = {
     "turbo-vaed-mini": "edgekit.distillation.turbo_vaed_mini",
     "turbo-vaed": "edgekit.distillation.turbo_vaed",
+    "leyolo": "edgekit.distillation.detectors",
+    "mobiledet": "edgekit.distillation.detectors",
+    "codenet": "edgekit.distillation.detectors",
 }
 """By family of models: the module whose `train` makes them."""
 PACKAGES = ("av", "lightning_fabric", "torchmetrics")

@@ -1,0 +1,251 @@
+"""Train a detector on annotated pictures, with the loss that its family was published with.
+
+    edgekit distill leyolo-composites --data train/annotations.json --validation held-out/annotations.json
+
+Annotations are COCO's; pictures lie in `pictures` or `images` beside them, or beside the JSON file itself.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.box_contract import Boxes
+from edgekit.contract import Size
+from edgekit.data_folder import data_folder, require_types
+from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
+from edgekit.detection.detections import Detections
+from edgekit.detection.losses_centres import CentreLoss
+from edgekit.detection.losses_leyolo import LeYOLOLoss
+from edgekit.detection.losses_ssd import SSDLoss
+from edgekit.detection.suppression import suppressed
+from edgekit.detection.targets import Losses, Target
+from edgekit.distillation.from_files import FromFiles
+from edgekit.distillation.loop import Distilled, distill
+from edgekit.distillation.losses import Loss
+from edgekit.distillation.optimisers import AdamW
+from edgekit.distillation.pictures import CocoDetection, Cut
+from edgekit.distillation.run_folder import STUDENT, require_resumed
+from edgekit.distillation.schedules import Cosine
+from edgekit.distillation.stage import Stage, Validation
+from edgekit.distillation.taps import Batch, Outputs, Tapped
+from edgekit.errors import UsageError
+from edgekit.image_contract import ImageContract
+from edgekit.model import model_of_recipe
+from edgekit.recipe import Recipe, find_recipe
+from edgekit.zoo.families import build_network
+
+FamilyLoss = Callable[[Any, Sequence[Target], tuple[int, int]], Losses]
+LOSSES: Mapping[str, FamilyLoss] = {
+    "leyolo": LeYOLOLoss(), "mobiledet": SSDLoss(), "codenet": CentreLoss(),
+}  # fmt: skip
+"""By family."""
+PICTURES = ("pictures", "images")
+COUNTED_SCORE = 0.01
+"""Boxes of a lower score do not change the mean average precision visibly, and take most of the time."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """models/distillation/detectors.toml"""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup: int
+    ema: float
+    clip_norm: float
+    flip: float
+    validate_every: int
+
+
+def read_numbers(path: Path | None, steps: int | None) -> Numbers:
+    file = path or data_folder("models") / "distillation" / "detectors.toml"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        numbers = Numbers(**(table | ({} if steps is None else {"steps": steps})))
+        require_types(numbers)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    except (TypeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"{file} does not hold the numbers of a detector's training: {error}."
+        ) from error
+    return numbers
+
+
+def annotated(annotations: Path, size_px: int, cut: Cut) -> CocoDetection:
+    """Raises UsageError for a folder, or for annotations without their pictures."""
+    if annotations.is_dir():
+        annotations = annotations / "annotations.json"
+    beside = [annotations.parent / name for name in PICTURES]
+    folder = next((folder for folder in beside if folder.is_dir()), annotations.parent)
+    return CocoDetection(annotations, folder, size_px, cut)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network of one contract runs on a batch of `CocoDetection`, and what it is measured by."""
+
+    contract: ImageContract
+    loss: FamilyLoss
+
+    def images(self, batch: Batch) -> Tensor:
+        """N 3 H W as the network takes them."""
+        pixels = batch["picture"].float() / 255
+        pixels = pixels if self.contract.order == "RGB" else pixels.flip(1)
+        mean, std = (
+            pixels.new_tensor(row)[:, None, None] for row in (self.contract.mean, self.contract.std)
+        )
+        return (pixels - mean) / std
+
+    def boxes(self, network: nn.Module, batch: Batch) -> Any:
+        return network(self.images(batch))
+
+    def heads(self, network: nn.Module, batch: Batch) -> Any:
+        """What the loss takes."""
+        raw: Any = network.raw
+        return raw(self.images(batch))
+
+    def term(self, batch: Batch, student: Outputs, _teacher: Outputs) -> Tensor:
+        """Per image."""
+        height, width = batch["picture"].shape[-2:]
+        targets = targets_of(batch)
+        return self.loss(student.output, targets, (height, width)).total / len(targets)
+
+    def found_and_expected(
+        self, batch: Batch, student: Outputs
+    ) -> tuple[list[Detections], list[Target]]:
+        boxes, scores = (value.float().cpu().numpy() for value in student.output)
+        output = self.contract.output
+        assert isinstance(output, Boxes)
+        found = [
+            suppressed(boxes[image], scores[image], COUNTED_SCORE, output.iou, output.limit)
+            for image in range(len(boxes))
+        ]
+        return found, targets_of(batch)
+
+
+def targets_of(batch: Batch) -> list[Target]:
+    kept = batch["labels"] >= 0
+    return [
+        Target(boxes[keep], labels[keep])
+        for boxes, labels, keep in zip(batch["boxes"], batch["labels"], kept, strict=True)
+    ]
+
+
+class MeanPrecision:
+    """One of COCO's figures over all that was seen, as a validation takes it."""
+
+    higher_is_better = True
+
+    def __init__(self, figure: str, classes: int) -> None:
+        require_pycocotools()
+        self._place = FIGURES.index(figure)
+        self._classes = classes
+        self.reset()
+
+    def update(self, found: Any, expected: Any) -> None:
+        for one, target in zip(found, expected, strict=True):
+            self._images += 1
+            self._found += [
+                _annotation(self._images, box, label) | {"score": float(score)}
+                for box, label, score in zip(one.boxes, one.labels, one.scores, strict=True)
+            ]
+            boxes, classes = target.boxes.cpu().numpy(), target.classes.tolist()
+            for box, label in zip(boxes, classes, strict=True):
+                own = _annotation(self._images, box, label) | {"iscrowd": 0}
+                own |= {"id": len(self._expected) + 1, "area": own["bbox"][2] * own["bbox"][3]}
+                self._expected.append(own)
+
+    def compute(self) -> Tensor:
+        names = {label + 1: str(label) for label in range(self._classes)}
+        dataset = {
+            "images": [{"id": number + 1} for number in range(self._images)],
+            "categories": [{"id": key, "name": name} for key, name in names.items()],
+            "annotations": self._expected,
+        }
+        figures, _ = coco_figures(dataset, self._found, names)
+        return torch.tensor(figures[self._place])
+
+    def reset(self) -> None:
+        self._images = 0
+        self._found: list[dict[str, Any]] = []
+        self._expected: list[dict[str, Any]] = []
+
+    def to(self, _device: Any) -> MeanPrecision:
+        return self
+
+
+def _annotation(image: int, box: Any, label: int) -> dict[str, Any]:
+    """In COCO's form."""
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return {"image_id": image, "category_id": int(label) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+
+
+def train(asked: FromFiles) -> Distilled:
+    """From scratch, on the boxes of the annotations."""
+    require_resumed(asked.run, resume=asked.resume)
+    recipe = find_recipe(asked.model)
+    numbers = read_numbers(asked.numbers, asked.steps)
+    training = Training(_contract(recipe), LOSSES[recipe.family])
+    size_px = training.contract.height
+    items = annotated(asked.data, size_px, Cut(random_crop=True, flip=numbers.flip))
+    _require_classes(recipe, training.contract, items)
+    torch.manual_seed(asked.seed)
+    network = build_network(recipe)
+    stage = Stage(
+        "boxes", [Loss(recipe.family, training.term)], numbers.steps,
+        optimiser=AdamW(numbers.learning_rate, weight_decay=numbers.weight_decay, eps=1e-8, decays_vectors=False),
+        rate=Cosine(numbers.warmup), batch_size=numbers.batch_size, clip_norm=numbers.clip_norm,
+        ema=numbers.ema, forward=training.heads,
+    )  # fmt: skip
+    distilled = distill(
+        Tapped(network, forward=training.boxes), None, items, [stage], run=asked.run,
+        validation=_validation(asked, training, size_px, numbers), seed=asked.seed, resume=asked.resume,
+        workers=asked.workers, hardware=asked.hardware, progress=asked.progress,
+    )  # fmt: skip
+    weights = distilled.folder / STUDENT
+    return Distilled(model_of_recipe(recipe, weights, Size()), distilled.folder)
+
+
+def _contract(recipe: Recipe) -> ImageContract:
+    contract = recipe.contract
+    if not isinstance(contract, ImageContract) or not isinstance(contract.output, Boxes):
+        raise UsageError(f"{recipe.name} is no detector: its recipe has no [image.boxes].")
+    if contract.height != contract.width:
+        raise UsageError(
+            f"{recipe.name} takes {contract.height}x{contract.width}, and training cuts squares; give its "
+            "recipe the same height and width."
+        )
+    return contract
+
+
+def _require_classes(recipe: Recipe, contract: ImageContract, items: CocoDetection) -> None:
+    assert isinstance(contract.output, Boxes)
+    names = contract.output.names
+    if names != items.categories:
+        raise UsageError(
+            f"{recipe.name} finds {', '.join(names)}, and the annotations mark "
+            f"{', '.join(items.categories)}; give a recipe with the same names in the same order."
+        )
+
+
+def _validation(
+    asked: FromFiles, training: Training, size_px: int, numbers: Numbers
+) -> Validation | None:
+    if asked.validation is None:
+        return None
+    items = annotated(asked.validation, size_px, Cut(random_crop=False, flip=0.0))
+    output = training.contract.output
+    assert isinstance(output, Boxes)
+    metrics: Any = {name: MeanPrecision(name, output.classes) for name in ("ap50", "ap")}
+    compare: Any = training.found_and_expected
+    return Validation(items, metrics, compare, every=numbers.validate_every, batch_size=16)
