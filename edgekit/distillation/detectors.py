@@ -47,7 +47,7 @@ LOSSES: Mapping[str, FamilyLoss] = {
 }  # fmt: skip
 """By family."""
 PICTURES = ("pictures", "images")
-COUNTED_SCORE = 0.01
+COUNTED_SCORE = 0.05
 """Boxes of a lower score do not change the mean average precision visibly, and take most of the time."""
 
 
@@ -104,7 +104,8 @@ class Training:
         mean, std = (
             pixels.new_tensor(row)[:, None, None] for row in (self.contract.mean, self.contract.std)
         )
-        return (pixels - mean) / std
+        images = (pixels - mean) / std
+        return images.contiguous(memory_format=torch.channels_last)  # trains fastest on a CPU
 
     def boxes(self, network: nn.Module, batch: Batch) -> Any:
         return network(self.images(batch))
@@ -200,7 +201,8 @@ def train(asked: FromFiles) -> Distilled:
     items = annotated(asked.data, size_px, Cut(random_crop=True, flip=numbers.flip))
     _require_classes(recipe, training.contract, items)
     torch.manual_seed(asked.seed)
-    network = build_network(recipe)
+    network: Any = build_network(recipe)
+    network = network.to(memory_format=torch.channels_last)
     stage = Stage(
         "boxes", [Loss(recipe.family, training.term)], numbers.steps,
         optimiser=AdamW(numbers.learning_rate, weight_decay=numbers.weight_decay, eps=1e-8, decays_vectors=False),

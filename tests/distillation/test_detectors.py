@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgekit.detection.detections import Detections
+from edgekit.detection.targets import Target
+from edgekit.distillation.detectors import MeanPrecision, annotated, read_numbers, targets_of, train
+from edgekit.distillation.from_files import FromFiles
+from edgekit.distillation.hardware import Hardware
+from edgekit.distillation.pictures import FROM_THE_MIDDLE
+from edgekit.distillation.run_folder import read_metrics
+from edgekit.errors import UsageError
+
+RECIPE = """
+name = "tiny"
+family = "leyolo"
+summary = "two kinds"
+source = "this test"
+parameters = 138072
+
+[architecture]
+width = 0.25
+blocks = [1, 1, 1]
+neck_blocks = 3
+wiring = "released"
+classes = 2
+
+[weights]
+
+[image]
+height = 64
+width = 64
+stride = 32
+order = "RGB"
+mean = [0.0, 0.0, 0.0]
+std = [1.0, 1.0, 1.0]
+
+[image.boxes]
+classes = 2
+names = ["red", "green"]
+strides = [8, 16, 32]
+per_cell = [1, 1, 1]
+resize = "letterbox"
+"""
+NUMBERS = """
+steps = 4
+batch_size = 2
+learning_rate = 1e-3
+weight_decay = 0.0
+warmup = 1
+ema = 0.5
+clip_norm = 10.0
+flip = 0.5
+validate_every = 2
+"""
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Four grey pictures with a red and a green square, or nothing."""
+    folder = tmp_path / "set"
+    (folder / "pictures").mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, 5):
+        pixels = np.full((64, 64, 3), 128, np.uint8)
+        if number < 4:
+            for category, (x, y) in ((1, (4 * number, 8)), (2, (30, 40))):
+                pixels[y : y + 16, x : x + 16] = (255, 0, 0) if category == 1 else (0, 255, 0)
+                box = {"bbox": [x, y, 16, 16], "area": 256, "iscrowd": 0}
+                ids = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
+                annotations.append(ids | box)
+        Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 64})
+    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def asked(tmp_path: Path, pictures: Path, recipe: str = RECIPE) -> FromFiles:
+    (tmp_path / "tiny.toml").write_text(recipe)
+    (tmp_path / "numbers.toml").write_text(NUMBERS)
+    return FromFiles(
+        data=pictures, teacher=tmp_path, run=tmp_path / "run", progress=lambda _: None,
+        hardware=Hardware("cpu"), validation=pictures, workers=0, model=str(tmp_path / "tiny.toml"),
+        numbers=tmp_path / "numbers.toml",
+    )  # fmt: skip
+
+
+def test_a_detector_trains_from_annotations_and_is_measured_on_the_way(
+    tmp_path: Path, pictures: Path
+) -> None:
+    trained = train(asked(tmp_path, pictures))
+    records = read_metrics(trained.folder)
+    measured = [record["validation"] for record in records if "validation" in record]
+    assert len(measured) == 2
+    assert all(set(found) == {"ap50", "ap"} for found in measured)
+    boxes, scores = trained.model(torch.rand(1, 3, 64, 64))
+    assert boxes.shape == (1, 84, 4)
+    assert scores.shape == (1, 84, 2)
+    assert (trained.folder / "student.safetensors").is_file()
+
+
+def test_items_become_targets_without_their_padding(pictures: Path) -> None:
+    items = annotated(pictures, 64, FROM_THE_MIDDLE)
+    batch = torch.utils.data.default_collate([items[0], items[3]])
+    full, empty = targets_of(batch)
+    assert full.boxes.tolist() == [[4, 8, 20, 24], [30, 40, 46, 56]]
+    assert full.classes.tolist() == [0, 1]
+    assert empty.boxes.shape == (0, 4)
+
+
+def test_the_measure_counts_what_is_found_in_the_right_place_and_class() -> None:
+    target = Target(torch.tensor([[0.0, 0, 20, 20], [30, 30, 50, 50]]), torch.tensor([0, 1]))
+
+    def measured(boxes: list[list[float]], labels: list[int]) -> float:
+        metric = MeanPrecision("ap50", 2)
+        scores = np.linspace(0.9, 0.5, len(labels), dtype=np.float32)
+        found = Detections(np.array(boxes, np.float32), scores, np.array(labels))
+        metric.update([found], [target])
+        return float(metric.compute())
+
+    right = [[0.0, 0, 20, 20], [30, 30, 50, 50]]
+    assert measured(right, [0, 1]) == 1
+    assert measured(right, [1, 0]) == 0
+    assert measured([[0.0, 0, 20, 20], [60, 60, 80, 80]], [0, 1]) == pytest.approx(0.5)
+
+
+def test_other_classes_than_the_recipe_s_are_refused(tmp_path: Path, pictures: Path) -> None:
+    other = RECIPE.replace('["red", "green"]', '["green", "red"]')
+    with pytest.raises(UsageError, match="finds green, red, and the annotations mark red, green"):
+        train(asked(tmp_path, pictures, other))
+
+
+def test_numbers_that_lack_one_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.toml"
+    file.write_text(NUMBERS.replace("warmup = 1\n", ""))
+    with pytest.raises(UsageError, match="warmup"):
+        read_numbers(file, None)
+    file.write_text(NUMBERS.replace("ema = 0.5", 'ema = "half"'))
+    with pytest.raises(UsageError, match="ema"):
+        read_numbers(file, None)
+    assert read_numbers(None, 7).steps == 7
