@@ -28,7 +28,7 @@ from edgekit.parity.half_audit import audit_half
 from edgekit.plan.choose import Request
 from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
-from edgekit.plan.runner import PlanRunnable
+from edgekit.plan.runner import planned_runnable
 from edgekit.planned_programs import planned_programs
 from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
 from edgekit.program.convertible import require_convertible, require_own_outputs
@@ -138,8 +138,7 @@ def doors(
     Raises ConversionError for a type that the format does not take.
     """
     for spec in (*program.inputs, *program.outputs):
-        is_picture = spec.dtype == "uint8" and spec.axes == backend.pixels_axes
-        if spec.dtype not in backend.takes and not is_picture:
+        if spec.dtype not in backend.takes and not _is_picture(spec, backend):
             raise ConversionError(
                 f"'{spec.name}' is {spec.dtype}, and these files take {', '.join(backend.takes)}: call "
                 "module.float(), give inputs of such a type, and choose half precision with --precision."
@@ -149,6 +148,12 @@ def doors(
         return tuple(replace(spec, dtype=backend.door_type(spec.dtype)) for spec in specs)
 
     return at_the_door(program.inputs), at_the_door(program.outputs)
+
+
+def _is_picture(spec: TensorSpec, backend: Backend) -> bool:
+    """Bytes of three colours, in the order that the format holds them."""
+    is_colourful = len(spec.shape) == 4 and spec.shape[backend.pixels_axes.index("C")] == 3
+    return spec.dtype == "uint8" and is_colourful
 
 
 def export_model(
@@ -286,7 +291,7 @@ def _loaded(
     try:
         if plan is None:
             return backend.load(folder / file)
-        return PlanRunnable(folder, plan, backend, names[0], names[1])
+        return planned_runnable(folder, plan, backend, names[0], names[1])
     except UsageError as error:  # it is our file, not one that the user chose
         raise ConversionError(
             f"The written file cannot be run here: {error} --no-verify keeps it as it is."

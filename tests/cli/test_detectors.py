@@ -336,3 +336,21 @@ def test_work_that_a_file_cannot_do_is_one_sentence(
     result = edgekit("export", *arguments)
     assert (result.code, result.is_one_sentence()) == (2, True), result
     assert words in result.err
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_a_detector_that_takes_pixels_runs_by_a_plan(
+    edgekit: Command, detector: Path, target: str
+) -> None:
+    options = ["--weights", "weights.safetensors", "--no-simplify", "--bake-preprocessing"]
+    planned = ["--memory-budget", "60kB", "--precision", "fp32", "-o", "planned.bundle"]
+    told = edgekit(
+        "export", "detector.toml", "--target", target, *options, *planned, "--json"
+    ).json()
+    assert told["parity"]["detections"]["missing"] == 0
+    found = edgekit("run", "planned.bundle", "--image", "street.png", "--json").json()["boxes"]
+    eager = edgekit(
+        "run", "detector.toml", *options[:2], "--image", "street.png", "--force", "--json"
+    ).json()["boxes"]
+    assert [box["class"] for box in found] == [box["class"] for box in eager]
+    np.testing.assert_allclose([b["box"] for b in found], [b["box"] for b in eager], atol=0.02)
