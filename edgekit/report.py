@@ -195,7 +195,7 @@ class DetectionParity:
 
     def sentence(self) -> str:
         if not self.expected and not self.found:
-            return "detections: neither side has any, so that only the tensors were compared"
+            return f"detections above {self.score:.3g}: none on either side, so that they prove nothing here"
         told = (
             f"detections above {self.score:.3g}: {self.matched} of {self.expected} matched, {self.missing} "
             f"missing, {self.extra} extra"

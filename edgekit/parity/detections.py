@@ -62,6 +62,11 @@ def judge(
     )  # fmt: skip
 
 
+def shows_too_little(expected: Outputs, within: Thresholds | None) -> bool:
+    """Whether a file that suppresses by itself leaves so few boxes that they prove little of it."""
+    return within is not None and len(rows_in_use(expected)) < min(ENOUGH, within.limit)
+
+
 def _comparable(expected: Outputs, actual: Outputs, specs: tuple[TensorSpec, ...]) -> bool:
     """Whether both sides have all outputs, of one shape and finite; else `compare` says what is wrong."""
     return all(

@@ -79,6 +79,7 @@ def test_info_names_both_outputs(edgekit: Command, detector: Path) -> None:
     text = edgekit("info", "detector.toml").out
     assert "boxes NAX 1x120x4" in text
     assert "scores NAC 1x120x3 in [0, 1]" in text
+    assert "above 0.3, IoU up to 0.6, at most 20; 3 classes: person, car, traffic light" in text
 
 
 def test_boxes_of_a_bundle_are_printed_and_drawn(edgekit: Command, bundle: Path) -> None:
@@ -354,3 +355,14 @@ def test_a_detector_that_takes_pixels_runs_by_a_plan(
     ).json()["boxes"]
     assert [box["class"] for box in found] == [box["class"] for box in eager]
     np.testing.assert_allclose([b["box"] for b in found], [b["box"] for b in eager], atol=0.02)
+
+
+def test_a_file_that_shows_nothing_is_verified_before_it_suppresses(
+    edgekit: Command, detector: Path
+) -> None:
+    options = ["--weights", "weights.safetensors", "--no-simplify", "-o", "blind.bundle"]
+    export = ["export", "detector.toml", "--target", "onnx", "--nms", "--score", "0.99", *options]
+    text = edgekit(*export).out
+    assert "detections above 0.99: none on either side, so that they prove nothing here" in text
+    assert "all candidates before suppression: boxes 1" in text
+    assert sorted(path.name for path in detector.glob("*.bundle")) == ["blind.bundle"]

@@ -90,8 +90,7 @@ def test_where_little_is_above_the_threshold_the_best_are_compared() -> None:
 def test_a_detector_that_scores_nothing_says_so() -> None:
     nothing = changed(scores=np.zeros((1, 64, 2), np.float32))
     assert (
-        "neither side has any, so that only the tensors were compared"
-        in judged(nothing, nothing).table()
+        "none on either side, so that they prove nothing here" in judged(nothing, nothing).table()
     )
 
 
