@@ -218,7 +218,7 @@ def test_verify_matches_boxes(edgekit: Command, bundle: Path) -> None:
     found = told["detections"]
     assert (found["expected"], found["matched"], found["missing"], found["extra"]) == (20, 20, 0, 0)
     assert told["gate"]["detections"]["matched"] == 0.99
-    assert "20 of 20 matched, 0 missing, 0 extra" in edgekit("verify", "d.bundle").out
+    assert "20 of 20 matched, 0 near ties, 0 missing, 0 extra" in edgekit("verify", "d.bundle").out
 
 
 @pytest.mark.parametrize("name", ["d.bundle", "coreml.bundle"])
