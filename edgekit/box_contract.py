@@ -75,6 +75,10 @@ class Boxes:
         lists = {field: list(getattr(self, field)) for field in ("names", "strides", "per_cell")}
         return {**asdict(self), **lists}
 
+    @property
+    def used_names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.names if name)
+
     def thresholds(
         self, score: float | None = None, iou: float | None = None, limit: int | None = None
     ) -> Thresholds:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from edgekit.backends.registry import Backend, backend_for
@@ -22,13 +20,14 @@ from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write
 from edgekit.contract import TensorSpec
 from edgekit.detection.in_the_file import NETWORK_ONLY, InTheFile, with_work
 from edgekit.errors import ConversionError, ParityError, UsageError
+from edgekit.export_manifest import notes_of, versions_of
 from edgekit.model import Model
-from edgekit.parity.detections import judge
+from edgekit.parity.detections import judge, shows_too_little
 from edgekit.parity.half_audit import audit_half
 from edgekit.plan.choose import Request
 from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
-from edgekit.plan.runner import PlanRunnable
+from edgekit.plan.runner import planned_runnable
 from edgekit.planned_programs import planned_programs
 from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
 from edgekit.program.convertible import require_convertible, require_own_outputs
@@ -40,12 +39,6 @@ from edgekit.report import Gate, Report
 from edgekit.target import Target
 
 Progress = Callable[[str], None]
-
-
-SESSION_NOTE = "edgekit.session"
-"""In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
-IMAGE_NOTE = "edgekit.image"
-"""In the metadata of a detector's files: normalisation, class names and thresholds."""
 
 
 def silent(_: str) -> None:
@@ -138,8 +131,7 @@ def doors(
     Raises ConversionError for a type that the format does not take.
     """
     for spec in (*program.inputs, *program.outputs):
-        is_picture = spec.dtype == "uint8" and spec.axes == backend.pixels_axes
-        if spec.dtype not in backend.takes and not is_picture:
+        if spec.dtype not in backend.takes and not _is_picture(spec, backend):
             raise ConversionError(
                 f"'{spec.name}' is {spec.dtype}, and these files take {', '.join(backend.takes)}: call "
                 "module.float(), give inputs of such a type, and choose half precision with --precision."
@@ -149,6 +141,12 @@ def doors(
         return tuple(replace(spec, dtype=backend.door_type(spec.dtype)) for spec in specs)
 
     return at_the_door(program.inputs), at_the_door(program.outputs)
+
+
+def _is_picture(spec: TensorSpec, backend: Backend) -> bool:
+    """Bytes of three colours, in the order that the format holds them."""
+    is_colourful = len(spec.shape) == 4 and spec.shape[backend.pixels_axes.index("C")] == 3
+    return spec.dtype == "uint8" and is_colourful
 
 
 def export_model(
@@ -172,7 +170,7 @@ def export_model(
     backend = backend_for(target.format)
     if options.work.suppression is not None and options.plan is not None:
         raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
-    model = working(model, target, options.work)
+    network, model = model, working(model, target, options.work)
     progress("capture and rewrite")
     prepared = prepare(model, target, options.precision)
     _require_convertible(prepared, target)
@@ -194,7 +192,7 @@ def export_model(
             count = f" ({number} of {len(files)})" if len(files) > 1 else ""
             progress(f"convert to {target.format}{count}")
             in_half = ready.precision != "fp32"
-            notes = _notes(model, plan, name, target)
+            notes = notes_of(model, plan, name, target)
             backend.write(ready.program, partial / name, target, half=in_half, notes=notes)
             if options.simplify:
                 progress(f"simplify{count}")
@@ -212,6 +210,11 @@ def export_model(
             file = _loaded(partial, backend, next(iter(files)), plan, names)
             seen = (model.boxes, options.work.suppression)
             report = _proof(file, inputs, expected, prepared, gate, _described(main, options), seen)
+            if shows_too_little(expected, options.work.suppression):
+                progress("verify what is suppressed")
+                report = replace(
+                    report, notes=(*report.notes, _candidates(network, target, options))
+                )
         fields = _manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
@@ -220,15 +223,17 @@ def export_model(
     return Bundle(folder, manifest), report
 
 
-def _notes(model: Model, plan: Plan | None, file: str, target: Target) -> dict[str, str]:
-    """For the metadata of a model file: an app that has no manifest beside it reads them there."""
-    notes = {}
-    if plan is not None and target.format == "onnx":
-        session = plan.models[file].session
-        notes[SESSION_NOTE] = json.dumps(plan.session_settings(session))
-    if model.boxes is not None and model.recipe is not None:
-        notes[IMAGE_NOTE] = json.dumps(model.recipe.contract.declared()["image"])
-    return notes
+def _candidates(network: Model, target: Target, options: ExportOptions) -> str:
+    """A sentence on the file as it is before it suppresses, where little is left afterwards.
+
+    Raises ParityError if that computes something else.
+    """
+    before = replace(options, work=replace(options.work, suppression=None), force=False)
+    with TemporaryDirectory(prefix="edgekit-candidates-") as folder:
+        report = export_model(network, target, Path(folder) / "bundle", before)[1]
+    assert report is not None
+    figures = ", ".join(f"{output.name} {output.row()[1]} dB" for output in report.outputs)
+    return f"the golden input shows few boxes; all candidates before suppression: {figures}, pass"
 
 
 def _gate(model: Model, target: Target, precision: str, asked_db: float | None) -> Gate:
@@ -287,7 +292,7 @@ def _loaded(
     try:
         if plan is None:
             return backend.load(folder / file)
-        return PlanRunnable(folder, plan, backend, names[0], names[1])
+        return planned_runnable(folder, plan, backend, names[0], names[1])
     except UsageError as error:  # it is our file, not one that the user chose
         raise ConversionError(
             f"The written file cannot be run here: {error} --no-verify keeps it as it is."
@@ -385,18 +390,5 @@ def _manifest_fields(
         "warnings": sorted({finding.message for finding in prepared.findings}),
         "simplify": simplified or None,
         "parity": report.to_json() if report else None,
-        "versions": _versions(target.format),
-    }
-
-
-def _versions(format: str) -> dict[str, str]:
-    packages = {
-        "onnx": ("onnx", "onnxruntime"),
-        "coreml": ("coremltools",),
-        "coreai": ("coreai-torch", "coreai-core"),
-    }.get(format, ())
-    return {
-        "edgekit": version("edgekit-vision"),
-        "torch": str(torch.__version__),
-        **{package: version(package) for package in packages},
+        "versions": versions_of(target.format),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.chunking import chunk_plan, chunk_program
 from edgekit.errors import UsageError
 from edgekit.model import Model
 from edgekit.plan.choose import Request, choose, in_units, search_for
+from edgekit.plan.joined import divided, joined
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import Found
 from edgekit.plan.plan import Plan
@@ -35,25 +37,29 @@ def planned_programs(
         frames = request.stream_frames or 1
         chunk = chunk_program(model, program, frames, request.overlap)
         return chunk_plan(program, chunk, name, frames, request.overlap), {name: chunk}
-    network = network_of(program)
     if request.stream_frames is not None:
+        network = network_of(program)
         found = streamed(network, request.stream_frames, request.tiles)
         return _written(network, program, found, name, one_file=one_file)
-    return _within_budget(network, program, request, name, one_file=one_file)
+    return _within_budget(program, request, name, one_file=one_file)
 
 
-def _within_budget(
-    network: Network, program: Program, request: Request, name: str, *, one_file: bool
-) -> Written:
+def _within_budget(program: Program, request: Request, name: str, *, one_file: bool) -> Written:
     """Search again with a smaller budget while what is written needs more than was asked for.
 
     The search knows stretches; a model of several, or one file of all tiles, holds a little more.
     """
+    single, columns = joined(program)
+    network = network_of(single)
     search, budget = search_for(network, request), request.budget_bytes
     asked = budget
     for _ in range(MOST_SEARCHES):
         found = choose(search, asked)
-        plan, parts = _written(network, program, found, name, one_file=one_file)
+        plan, parts = _written(network, single, found, name, one_file=one_file)
+        if columns:
+            plan = replace(plan, columns=columns)
+            if one_file:
+                parts = {name: divided(parts[name], columns, program.outputs)}
         if budget is None or plan.peak_bytes <= budget:
             return plan, parts
         asked = int(0.98 * found.peak_bytes * budget / plan.peak_bytes)

@@ -20,6 +20,7 @@ from edgekit.plan.choose import (
     require_cuts,
     require_grid,
 )
+from edgekit.plan.joined import joined
 from edgekit.plan.memory import MemoryModel, Step, Timeline, timeline
 from edgekit.plan.network import Network, network_of
 from edgekit.plan.path import EVERY, WHOLE, Found, Stretch, Tiling
@@ -183,7 +184,7 @@ def memory_plan(
     model = module if isinstance(module, Model) else model_of_module(module, example_inputs)
     with without_torch_warnings():
         captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
-        network = network_of(captured.program)
+        network = network_of(joined(captured.program)[0])
     memory = MemoryModel(ELEMENT_BYTES[elements], depthwise_in_place, input_counted=False)
     whole = timeline(network, memory)
     known = tuple(barriers(network))

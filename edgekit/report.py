@@ -153,8 +153,10 @@ class DetectionParity:
     found: int
     """Boxes of the file."""
     matched: int
+    near_ties: int
+    """Boxes of the model whose place another took, or that are just not shown, by a near tie of scores."""
     missing: int
-    """Boxes of the model that the file lacks, less those at the very edge of being shown."""
+    """Boxes of the model that the file lacks."""
     extra: int
     """The other way round."""
     mean_iou: float
@@ -195,15 +197,20 @@ class DetectionParity:
 
     def sentence(self) -> str:
         if not self.expected and not self.found:
-            return "detections: neither side has any, so that only the tensors were compared"
+            return f"detections above {self.score:.3g}: none on either side, so that they prove nothing here"
         told = (
-            f"detections above {self.score:.3g}: {self.matched} of {self.expected} matched, {self.missing} "
-            f"missing, {self.extra} extra"
+            f"detections above {self.score:.3g}: {self.matched} of {self.expected} matched, "
+            f"{self.near_ties} near ties, {self.missing} missing, {self.extra} extra"
         )
         if self.matched:
             told += (
                 f"; IoU mean {self.mean_iou:.4f}, least {self.least_iou:.4f}; scores differ by up to "
                 f"{self.max_score_difference:.2g}"
+            )
+        if self.matched < self.expected / 2:
+            told += (
+                "; most are near ties, as of weights that are not trained, so that the tensors' figures prove "
+                "more"
             )
         return f"{told}  {'pass' if self.passed else 'FAIL'}"
 

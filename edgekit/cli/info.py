@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.box_contract import Boxes
 from edgekit.cli.output import Json, parse_size, print_json
 from edgekit.contract import TensorSpec
 from edgekit.recipe import find_recipe
@@ -63,6 +64,11 @@ def info(
         ("input", _door(given)),
         *(("output", _door(spec)) for spec in made),
     ]
+    output = getattr(recipe.contract, "output", None)
+    if isinstance(output, Boxes):
+        shown = f"above {output.score:g}, IoU up to {output.iou:g}, at most {output.limit}"
+        rows.append(("pictures", output.resize))
+        rows.append(("boxes", f"{shown}; {output.classes} classes: {', '.join(output.used_names)}"))
     print(aligned(rows))
 
 

@@ -19,6 +19,8 @@ FEW_WEIGHTS = 10
 """Channels with fewer have no percentiles; 0.95 of their range is taken instead."""
 RANGE_MOMENTUM = 0.99
 TINY = 1e-12
+FLAT = 1e-5
+"""A narrower range of activations counts as this wide: a constant input stays finite."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class ActivationQuantiser(nn.Module):
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes, around 0; scale; and the zero point: value = (codes + zero) / scale."""
         low, high = self.range.unbind()
-        scale = (1 / (high - low).clamp_min(TINY)) * (2**self.bits - 1)
+        scale = (1 / (high - low).clamp_min(FLAT)) * (2**self.bits - 1)
         zero = torch.round(scale * low) + 2 ** (self.bits - 1)
         return torch.round(scale * x - zero), scale, zero
 

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from edgekit.box_contract import Boxes, Thresholds
 from edgekit.contract import TensorSpec
-from edgekit.detection.detections import Detections, rows_in_use
-from edgekit.detection.matching import Matches, matched
+from edgekit.detection.detections import Detections, Floats, rows_in_use
+from edgekit.detection.matching import matched
 from edgekit.detection.suppression import suppressed
 from edgekit.parity.compare import compare
+from edgekit.parity.near_ties import Mask, OtherSide, near_ties
 from edgekit.report import DetectionGate, DetectionParity, Gate, Report
 
 Array = npt.NDArray[np.generic]
@@ -45,21 +46,47 @@ def judge(
         return compare(expected, actual, specs, tensor_gate, reference)
     if within is None:
         seen = _threshold(expected, boxes)
-        ours, theirs = (_chosen(outputs, seen) for outputs in (expected, actual))
-        pairs = matched(ours, theirs)
-        report = compare(expected, actual, specs, tensor_gate, reference)
+        model, file = (
+            OtherSide(_chosen(outputs, seen), _candidates(outputs))
+            for outputs in (expected, actual)
+        )
+        both, notes = _without_lost_peaks(expected, actual)
+        report = compare(*both, specs, tensor_gate, reference)
+        report = replace(report, notes=(*report.notes, *notes))
     else:
         seen = within
-        ours, theirs = rows_in_use(expected), rows_in_use(actual)
-        pairs = matched(ours, theirs)
-        report = compare(
-            _rows(ours.at(pairs.expected)), _rows(theirs.at(pairs.found)), specs, tensor_gate, reference
-        )  # fmt: skip
-    parity = _parity(ours, theirs, pairs, seen, asked)
+        model, file = (OtherSide(rows_in_use(outputs), None) for outputs in (expected, actual))
+        pairs = matched(model.shown, file.shown)
+        rows = _rows(model.shown.at(pairs.expected)), _rows(file.shown.at(pairs.found))
+        report = compare(*rows, specs, tensor_gate, reference)
+    parity = _parity(model, file, boxes, seen, asked)
     return replace(
         report, gate=replace(tensor_gate, detections=asked), detections=parity,
         passed=report.passed and parity.passed,
     )  # fmt: skip
+
+
+def _without_lost_peaks(
+    expected: Outputs, actual: Outputs
+) -> tuple[tuple[Outputs, Outputs], list[str]]:
+    """Scores that are 0 on one side only are a decision that fell otherwise: boxes judge it, not decibels."""
+    ours, theirs = expected["scores"], actual["scores"]
+    lost = (ours == 0) != (theirs == 0)
+    count = int(np.count_nonzero(lost))
+    if not count:
+        return (expected, actual), []
+    note = (
+        f"{count} of {ours.size} scores are 0 on one side only, where neighbours are all but equal"
+    )
+    kept = tuple(
+        {**side, "scores": np.where(lost, 0, side["scores"])} for side in (expected, actual)
+    )
+    return (kept[0], kept[1]), [note]
+
+
+def shows_too_little(expected: Outputs, within: Thresholds | None) -> bool:
+    """Whether a file that suppresses by itself leaves so few boxes that they prove little of it."""
+    return within is not None and len(rows_in_use(expected)) < min(ENOUGH, within.limit)
 
 
 def _comparable(expected: Outputs, actual: Outputs, specs: tuple[TensorSpec, ...]) -> bool:
@@ -85,7 +112,7 @@ def _threshold(expected: Outputs, boxes: Boxes) -> Thresholds:
 
 
 def _chosen(outputs: Outputs, seen: Thresholds) -> Detections:
-    boxes, scores = (np.asarray(outputs[name][0], np.float32) for name in ("boxes", "scores"))
+    boxes, scores = _candidates(outputs)
     return suppressed(boxes, scores, seen.score, seen.iou, seen.limit)
 
 
@@ -93,35 +120,52 @@ def _rows(found: Detections) -> dict[str, Array]:
     return {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
 
 
+def _candidates(outputs: Outputs) -> tuple[Floats, Floats]:
+    boxes, scores = (np.asarray(outputs[name][0], np.float32) for name in ("boxes", "scores"))
+    return boxes, scores
+
+
 def _parity(
-    ours: Detections, theirs: Detections, pairs: Matches, seen: Thresholds, gate: DetectionGate
+    model: OtherSide, file: OtherSide, boxes: Boxes, seen: Thresholds, gate: DetectionGate
 ) -> DetectionParity:
-    missing = _unmatched(ours, pairs.expected, theirs, seen, gate.score_difference)
-    extra = _unmatched(theirs, pairs.found, ours, seen, gate.score_difference)
+    ours, theirs = model.shown, file.shown
+    pairs = matched(ours, theirs)
+    ours_tied = near_ties(ours, file, boxes, seen, gate)
+    theirs_tied = near_ties(theirs, model, boxes, seen, gate)
+    # Without candidates a box that moved cannot be told from another one that won.
+    poor = (pairs.ious < gate.mean_iou) & (file.candidates is not None)
+    decided = poor & ours_tied[pairs.expected] & theirs_tied[pairs.found]
+    kept = ~decided
+    missing, near = _unmatched(ours, pairs.expected[kept], ours_tied, theirs, seen, gate)
+    extra, _ = _unmatched(theirs, pairs.found[kept], theirs_tied, ours, seen, gate)
+    ious = pairs.ious[kept]
     differences = np.abs(
-        ours.scores[pairs.expected].astype(np.float64) - theirs.scores[pairs.found]
+        ours.scores[pairs.expected[kept]].astype(np.float64) - theirs.scores[pairs.found[kept]]
     )
     return DetectionParity(
         score=seen.score,
         iou=seen.iou,
         expected=len(ours),
         found=len(theirs),
-        matched=len(pairs.ious),
+        matched=len(ious),
+        near_ties=near,
         missing=missing,
         extra=extra,
-        mean_iou=float(pairs.ious.mean()) if len(pairs.ious) else float("nan"),
-        least_iou=float(pairs.ious.min()) if len(pairs.ious) else float("nan"),
+        mean_iou=float(ious.mean()) if len(ious) else float("nan"),
+        least_iou=float(ious.min()) if len(ious) else float("nan"),
         max_score_difference=float(differences.max(initial=0.0)),
         gate=gate,
     )
 
 
 def _unmatched(
-    own: Detections, used: npt.NDArray[np.intp], other: Detections, seen: Thresholds, margin: float
-) -> int:
-    """Boxes without a twin, save those so near to where the other side stops that it may not show them."""
+    own: Detections, used: npt.NDArray[np.intp], tied: Mask, other: Detections, seen: Thresholds,
+    gate: DetectionGate,
+) -> tuple[int, int]:  # fmt: skip
+    """Boxes without a twin, and those whose twin is a near tie or just not shown."""
     full = len(other) >= seen.limit
     stops_at = max(seen.score, float(other.scores.min())) if full else seen.score
     alone = np.ones(len(own), dtype=bool)
     alone[used] = False
-    return int(np.count_nonzero(alone & (own.scores > stops_at + margin)))
+    is_excused = tied | (own.scores <= stops_at + gate.score_difference)
+    return int(np.count_nonzero(alone & ~is_excused)), int(np.count_nonzero(alone & is_excused))

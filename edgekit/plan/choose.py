@@ -107,8 +107,8 @@ def require_cuts(network: Network) -> None:
     """Raises UsageError where planning has nothing to hold on to."""
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise UsageError(
-            f"Memory plans need a network of one input and one output; this one has "
-            f"{len(network.inputs)} and {len(network.outputs)}."
+            f"Memory plans need a network of one input and one output, or outputs that differ in their last "
+            f"dimension only; this one has {len(network.inputs)} and {len(network.outputs)}."
         )
     if len(network.cuts()) < 2:
         raise UsageError("This network computes nothing between its input and its output.")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -138,6 +138,8 @@ class Plan:
     peak_bytes: int
     """Predicted: live activations of the plan, with whole tensors and windows counted."""
     mac_overhead: float
+    columns: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Where a model has several outputs: what each is of the last result, along its last dimension."""
 
     def session_settings(self, session: PlanSession) -> dict[str, Any]:
         """What the peak was planned for, by onnxruntime's own names.
@@ -168,6 +170,7 @@ class Plan:
             "whole_peak_bytes": self.whole_peak_bytes,
             "peak_bytes": self.peak_bytes,
             "mac_overhead": self.mac_overhead,
+            "columns": {name: list(span) for name, span in self.columns.items()},
         }
 
     @classmethod
@@ -185,6 +188,7 @@ class Plan:
             int(data["whole_peak_bytes"]),
             int(data["peak_bytes"]),
             float(data["mac_overhead"]),
+            {name: (int(start), int(stop)) for name, (start, stop) in data["columns"].items()},
         )
 
 

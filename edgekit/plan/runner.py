@@ -47,7 +47,16 @@ class PlanRunnable:
         tensors = dict(inputs)
         for _ in self._stages(tensors):
             pass
-        return {name: tensors[name] for name in self.outputs}
+        return self._results(tensors)
+
+    def _results(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        columns = self.plan.columns
+        if not columns:
+            return {name: tensors[name] for name in self.outputs}
+        last = tensors[self.plan.stages[-1].result]
+        return {
+            name: np.ascontiguousarray(last[..., slice(*columns[name])]) for name in self.outputs
+        }
 
     def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
         """Tensors between stages."""
@@ -126,7 +135,17 @@ def open_runnable(bundle: Bundle) -> Runnable:
     if plan is None:
         return backend.load(bundle.model_file)
     names = [tuple(spec.name for spec in specs) for specs in (bundle.inputs, bundle.outputs)]
-    return PlanRunnable(bundle.path, plan, backend, names[0], names[1])
+    return planned_runnable(bundle.path, plan, backend, names[0], names[1])
+
+
+def planned_runnable(
+    folder: Path, plan: Plan, backend: Backend, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> Runnable:
+    """One file with several outputs has them by itself, and needs no host's loop. Raises UsageError."""
+    stage = plan.stages[0]
+    if plan.columns and len(plan.stages) == 1 and stage.is_whole:
+        return backend.load(folder / stage.models[0].file, SESSION, plan.arena_bytes)
+    return PlanRunnable(folder, plan, backend, inputs, outputs)
 
 
 def part_of(tensor: Array, box: Box) -> Array:

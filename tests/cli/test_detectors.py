@@ -79,6 +79,7 @@ def test_info_names_both_outputs(edgekit: Command, detector: Path) -> None:
     text = edgekit("info", "detector.toml").out
     assert "boxes NAX 1x120x4" in text
     assert "scores NAC 1x120x3 in [0, 1]" in text
+    assert "above 0.3, IoU up to 0.6, at most 20; 3 classes: person, car, traffic light" in text
 
 
 def test_boxes_of_a_bundle_are_printed_and_drawn(edgekit: Command, bundle: Path) -> None:
@@ -217,7 +218,7 @@ def test_verify_matches_boxes(edgekit: Command, bundle: Path) -> None:
     found = told["detections"]
     assert (found["expected"], found["matched"], found["missing"], found["extra"]) == (20, 20, 0, 0)
     assert told["gate"]["detections"]["matched"] == 0.99
-    assert "20 of 20 matched, 0 missing, 0 extra" in edgekit("verify", "d.bundle").out
+    assert "20 of 20 matched, 0 near ties, 0 missing, 0 extra" in edgekit("verify", "d.bundle").out
 
 
 @pytest.mark.parametrize("name", ["d.bundle", "coreml.bundle"])
@@ -336,3 +337,32 @@ def test_work_that_a_file_cannot_do_is_one_sentence(
     result = edgekit("export", *arguments)
     assert (result.code, result.is_one_sentence()) == (2, True), result
     assert words in result.err
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_a_detector_that_takes_pixels_runs_by_a_plan(
+    edgekit: Command, detector: Path, target: str
+) -> None:
+    options = ["--weights", "weights.safetensors", "--no-simplify", "--bake-preprocessing"]
+    planned = ["--memory-budget", "60kB", "--precision", "fp32", "-o", "planned.bundle"]
+    told = edgekit(
+        "export", "detector.toml", "--target", target, *options, *planned, "--json"
+    ).json()
+    assert told["parity"]["detections"]["missing"] == 0
+    found = edgekit("run", "planned.bundle", "--image", "street.png", "--json").json()["boxes"]
+    eager = edgekit(
+        "run", "detector.toml", *options[:2], "--image", "street.png", "--force", "--json"
+    ).json()["boxes"]
+    assert [box["class"] for box in found] == [box["class"] for box in eager]
+    np.testing.assert_allclose([b["box"] for b in found], [b["box"] for b in eager], atol=0.02)
+
+
+def test_a_file_that_shows_nothing_is_verified_before_it_suppresses(
+    edgekit: Command, detector: Path
+) -> None:
+    options = ["--weights", "weights.safetensors", "--no-simplify", "-o", "blind.bundle"]
+    export = ["export", "detector.toml", "--target", "onnx", "--nms", "--score", "0.99", *options]
+    text = edgekit(*export).out
+    assert "detections above 0.99: none on either side, so that they prove nothing here" in text
+    assert "all candidates before suppression: boxes 1" in text
+    assert sorted(path.name for path in detector.glob("*.bundle")) == ["blind.bundle"]

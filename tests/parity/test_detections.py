@@ -39,7 +39,7 @@ def test_the_same_boxes_pass_and_are_counted() -> None:
     assert found is not None
     assert (found.expected, found.matched, found.missing, found.extra) == (40, 40, 0, 0)
     assert (found.mean_iou, found.max_score_difference) == (1.0, 0.0)
-    assert "40 of 40 matched, 0 missing, 0 extra; IoU mean 1.0000" in report.table()
+    assert "40 of 40 matched, 0 near ties, 0 missing, 0 extra; IoU mean 1.0000" in report.table()
     assert "gate: 20 dB, 99% of the boxes at a mean IoU of 0.99" in report.table()
 
 
@@ -90,8 +90,7 @@ def test_where_little_is_above_the_threshold_the_best_are_compared() -> None:
 def test_a_detector_that_scores_nothing_says_so() -> None:
     nothing = changed(scores=np.zeros((1, 64, 2), np.float32))
     assert (
-        "neither side has any, so that only the tensors were compared"
-        in judged(nothing, nothing).table()
+        "none on either side, so that they prove nothing here" in judged(nothing, nothing).table()
     )
 
 
@@ -126,3 +125,45 @@ def test_rows_of_a_file_that_suppresses_itself_may_change_places() -> None:
     assert report.passed, report.table()
     lost = {**rows, "labels": np.array([[1, -1, -1, -1]])}
     assert not judge(rows, lost, specs, GATE, "a runtime", BOXES, within).passed
+
+
+def test_a_tie_that_falls_the_other_way_is_no_missing_box() -> None:
+    """Two boxes that overlap by 0.67 and score all but the same: each runtime shows one of them."""
+    ours = {
+        "boxes": np.zeros((1, 64, 4), np.float32),
+        "scores": np.zeros((1, 64, 2), np.float32),
+    }
+    ours["boxes"][0, :2] = [[0, 0, 50, 50], [10, 0, 60, 50]]
+    ours["scores"][0, :2, 0] = [0.8, 0.7999]
+    theirs = changed(boxes=ours["boxes"], scores=ours["scores"].copy())
+    theirs["scores"][0, :2, 0] = [0.7999, 0.8]
+    found = judged(theirs, ours).detections
+    assert found is not None
+    assert (found.expected, found.matched, found.near_ties, found.missing) == (1, 0, 1, 0)
+    assert found.passed
+    assert "most are near ties, as of weights that are not trained" in found.sentence()
+    theirs["scores"][0, :2, 0] = [0.5, 0.8]
+    report = judged(theirs, ours)
+    assert not report.passed
+    assert report.detections is not None
+    assert report.detections.mean_iou == pytest.approx(2 / 3)
+
+
+def test_a_peak_that_a_neighbour_took_is_no_missing_box() -> None:
+    """As of CenterNet, whose peak test leaves 0 beside the better one; the boxes are apart in shape."""
+    ours = {
+        "boxes": np.zeros((1, 64, 4), np.float32),
+        "scores": np.zeros((1, 64, 2), np.float32),
+    }
+    ours["boxes"][0, :2] = [[0, 0, 40, 40], [20, 4, 40, 68]]
+    ours["scores"][0, 0, 0] = 0.8
+    theirs = changed(boxes=ours["boxes"], scores=np.zeros((1, 64, 2), np.float32))
+    theirs["scores"][0, 1, 0] = 0.7999
+    report = judged(theirs, ours)
+    found = report.detections
+    assert found is not None
+    assert (found.missing, found.extra, found.near_ties) == (0, 0, 1)
+    assert report.passed, report.table()
+    assert "2 of 128 scores are 0 on one side only" in report.table()
+    theirs["scores"][0, 1, 0] = 0.7
+    assert not judged(theirs, ours).passed
