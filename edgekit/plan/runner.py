@@ -144,7 +144,8 @@ def planned_runnable(
     """One file with several outputs has them by itself, and needs no host's loop. Raises UsageError."""
     stage = plan.stages[0]
     if plan.columns and len(plan.stages) == 1 and stage.is_whole:
-        return backend.load(folder / stage.models[0].file, SESSION, plan.arena_bytes)
+        (model,) = stage.models
+        return backend.load(folder / model.file, model.session, plan.arena_bytes)
     return PlanRunnable(folder, plan, backend, inputs, outputs)
 
 
