@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.errors import UsageError, first_line
+from edgekit.errors import UsageError
 from edgekit.split.quantised_cdf import TOTAL
+from edgekit.split.sealed import Kind, read_sealed, write_sealed
 
-FORMAT, VERSION = "edgekit-coding-tables", 1
-FIELDS = ("medians", "offsets", "lower_ends")
+KIND = Kind("edgekit-coding-tables", 1, "coding tables")
 INT32 = np.iinfo(np.int32)
 MOST_CHANNELS = 65535
 
@@ -69,7 +67,7 @@ class Tables:
             return f"its numbers do not rise from 0 to below {TOTAL}"
         if not INT32.min <= offset <= INT32.max - ends.size:
             return f"the offset {offset} leads beyond 32 bits"
-        if not np.isfinite(np.float32(self.medians[channel])):
+        if not abs(self.medians[channel]) <= np.finfo(np.float32).max:
             return "its median is not finite"
         return ""
 
@@ -136,7 +134,7 @@ class Tables:
             np.array(self.medians, "<f4"), flat.offset.astype("<i4"),
             flat.start.astype("<u4"), flat.lower.astype("<u2"),
         )  # fmt: skip
-        hashed = hashlib.sha256(f"{FORMAT} {VERSION} {self.channels}\n".encode())
+        hashed = hashlib.sha256(f"{KIND.format} {KIND.version} {self.channels}\n".encode())
         for array in arrays:
             hashed.update(array.tobytes())
         return hashed.digest()
@@ -169,55 +167,16 @@ class Tables:
 
     def write(self, path: Path) -> None:
         """As JSON: the numbers, and their digest for whoever reads them."""
-        data = {
-            "format": FORMAT, "version": VERSION, "sha256": self.digest.hex(),
-            "medians": self.medians, "offsets": self.offsets, "lower_ends": self.lower_ends,
-        }  # fmt: skip
-        path.write_text(json.dumps(data, separators=(",", ":")) + "\n", "ascii")
+        fields = {"medians": self.medians, "offsets": self.offsets, "lower_ends": self.lower_ends}
+        write_sealed(path, KIND, self.digest, fields)
 
     @classmethod
     def read(cls, path: Path) -> Tables:
         """Raises UsageError for a file that is missing, no tables, or not what was written."""
-        try:
-            data = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            reason = str(getattr(error, "strerror", None) or first_line(error)).rstrip(".")
-            raise UsageError(
-                f"{path} holds no coding tables that can be read: {reason}."
-            ) from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise UsageError(f"{path} holds no coding tables (their format is {FORMAT!r}).")
-        if data.get("version") != VERSION:
-            raise UsageError(
-                f"{path} holds coding tables of version {data.get('version')!r}; this edgekit reads "
-                f"version {VERSION}: export the head again or install the edgekit that wrote it."
-            )
-        tables = cls._from_json(data, path)
-        if data.get("sha256") != tables.digest.hex():
-            raise UsageError(
-                f"{path} was changed after it was written: its numbers have another hash; "
-                "export the head again."
-            )
+        sealed = read_sealed(path, KIND)
+        medians = sealed.numbers("medians")
+        offsets = sealed.whole_numbers("offsets")
+        rows = sealed.rows_of_whole_numbers("lower_ends")
+        tables = cls(tuple(medians), tuple(offsets), tuple(map(tuple, rows)))
+        sealed.check(tables.digest)
         return tables
-
-    @classmethod
-    def _from_json(cls, data: dict[str, Any], path: Path) -> Tables:
-        medians, offsets, rows = (data.get(field) for field in FIELDS)
-        if (
-            _are(medians, float, int)
-            and _are(offsets, int)
-            and _are(rows, list)
-            and all(_are(row, int) for row in rows)
-        ):
-            try:
-                return cls(tuple(map(float, medians)), tuple(offsets), tuple(map(tuple, rows)))
-            except OverflowError:
-                pass  # numbers beyond 64 bits, which are as wrong as words
-        raise UsageError(
-            f"{path} holds damaged coding tables: {', '.join(FIELDS)} must be lists of numbers."
-        )
-
-
-def _are(value: object, *kinds: type) -> TypeGuard[list[Any]]:
-    """A list of these, and of no booleans, which Python counts among whole numbers."""
-    return isinstance(value, list) and all(type(item) in kinds for item in value)
