@@ -15,20 +15,26 @@ Choice = Literal["auto", "native", "python"]
 
 def find_coder(choice: Choice = "auto") -> Coder:
     """Raises MissingEnvironmentError if "native" is asked for and cannot be had here."""
-    if choice == "python" or (choice == "auto" and why_not_native()):
+    if choice == "python":
         return PythonCoder()
-    return _native()
+    native = _native()
+    if isinstance(native, NativeCoder):
+        return native
+    if choice == "native":
+        raise native
+    return PythonCoder()
 
 
 def why_not_native() -> str:
     """The sentence that says why the coder in C cannot be had, or nothing."""
-    try:
-        _native()
-    except MissingEnvironmentError as error:
-        return str(error)
-    return ""
+    native = _native()
+    return "" if isinstance(native, NativeCoder) else str(native)
 
 
 @lru_cache(maxsize=1)
-def _native() -> NativeCoder:
-    return NativeCoder(build())
+def _native() -> NativeCoder | MissingEnvironmentError:
+    """Built or refused once in a process: a compiler that fails takes its time, too."""
+    try:
+        return NativeCoder(build())
+    except MissingEnvironmentError as error:
+        return error

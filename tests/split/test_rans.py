@@ -118,6 +118,16 @@ def test_an_escape_of_too_many_digits_is_damage(coder: Coder):
     assert decoded.ending is Ending.DAMAGED
 
 
+def test_a_symbol_beyond_32_bits_is_damage(coder: Coder):
+    """Another offset than the encoder's puts its farthest symbols out of reach."""
+    low, high = SYMBOL_RANGE
+    ends = ((0, 9, 65535),)
+    for symbol, other in ((high, 1000), (low, -1000)):
+        stream = coder.encode(Tables((0.0,), (0,), ends), np.array([[symbol] * 70], np.int32))
+        decoded = coder.decode(Tables((0.0,), (other,), ends), stream, 1, 70)
+        assert decoded.ending is Ending.DAMAGED
+
+
 def test_the_farthest_symbols_that_exist_come_back(coder: Coder):
     low, high = SYMBOL_RANGE
     for offset in (low, 0, high - 4):
