@@ -139,6 +139,24 @@ class Tables:
             hashed.update(array.tobytes())
         return hashed.digest()
 
+    def symbols(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+        """Values C H W rounded to symbols, in float32 and half to even, as an exported head does.
+
+        Raises UsageError for another number of channels, and for values beyond all symbols.
+        """
+        if len(values) != self.channels:
+            raise UsageError(f"The tables have {self.channels} channels, the values {len(values)}.")
+        medians = np.asarray(self.medians, np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            column = medians.reshape(-1, *(1,) * (values.ndim - 1))
+            rounded = np.rint(np.asarray(values, np.float32) - column)
+        # The largest float32 below 2^31 still fits; NaN fails both comparisons.
+        if not ((rounded >= INT32.min) & (rounded < INT32.max)).all():
+            raise UsageError(
+                "Some values of the bottleneck are not finite or beyond 32-bit symbols."
+            )
+        return rounded.astype(np.int32)
+
     def values(self, symbols: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Symbols k H W, k up to all channels, as float32 C H W for the tail.
 

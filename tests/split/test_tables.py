@@ -134,3 +134,18 @@ def test_values_are_symbols_plus_medians_and_zero_where_nothing_came():
     values = SMALL.values(np.array([[[3, -2]]], np.int32))
     assert values.dtype == np.float32
     assert values.tolist() == [[[3.25, -1.75]], [[0.0, 0.0]]]
+
+
+def test_symbols_are_values_around_the_median_rounded_half_to_even():
+    values = np.array([[[0.75, 1.75, -2.0]], [[-1.5, -0.5, 4.4]]])
+    symbols = SMALL.symbols(values)
+    assert symbols.tolist() == [[[0, 2, -2]], [[0, 0, 5]]]
+    assert np.abs(SMALL.values(symbols) - values).max() <= 0.5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e9, 2.0**31])
+def test_values_that_are_no_symbols_get_a_sentence(bad: float):
+    with pytest.raises(UsageError, match="not finite or beyond"):
+        SMALL.symbols(np.array([[[0.0]], [[bad]]]))
+    with pytest.raises(UsageError, match="2 channels, the values 1"):
+        SMALL.symbols(np.zeros((1, 1, 1)))
