@@ -3,10 +3,9 @@
     python benchmarks/split_coding.py
 
 Symbols are drawn from the tables themselves (24 channels of discretised Laplace distributions, as a
-factorised prior gives) plus rare escapes; sizes are the bottlenecks of `facts/split.md`. One thread;
-the rounds of all coders are interleaved, and medians are printed. A stream of a head this size is
-short, so a call's fixed cost counts: the last case is one that hides it. Times are CPU seconds of the
-thread, so that a busy machine does not count against a core.
+factorised prior gives) plus rare escapes. Entropy is what the tables charge for these symbols; a stream
+ends with 8 bytes of state, which a small head feels. Rounds of both coders are interleaved and medians
+printed. Times are CPU seconds of the one thread, so that a busy machine does not count against a core.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import MissingEnvironmentError, UsageError, first_line
-from edgekit.split.stream import Decoded, Ending, Symbols
+from edgekit.split.stream import Decoded, Ending, Symbols, check_channels
 from edgekit.split.tables import Tables
 
 SOURCES = ("rans.h", "rans.c")
@@ -56,6 +55,7 @@ class NativeCoder:
     def encode(self, tables: Tables, symbols: Symbols) -> bytes:
         symbols = np.ascontiguousarray(symbols, np.int32)
         channels, plane = symbols.shape
+        check_channels(tables, channels)
         # Whoever compresses needs fewer than 4 bytes a symbol; the bound is for escapes alone.
         room = 2 * symbols.size + 64
         written = ctypes.c_size_t()
@@ -70,12 +70,11 @@ class NativeCoder:
                 return out[: written.value].tobytes()
             bound = self._library.ek_rans_bound(ctypes.c_size_t(symbols.size))
             if status != 4 or room >= bound:
-                raise UsageError(
-                    f"The coder refuses {channels} planes of {plane} symbols ({status})."
-                )
+                raise _refusal(status, channels, plane)
             room = bound
 
     def decode(self, tables: Tables, stream: bytes, channels: int, plane: int) -> Decoded:
+        check_channels(tables, channels)
         symbols = np.empty(channels * plane, np.int32)
         decoded = ctypes.c_size_t()
         status = self._library.ek_rans_decode(
@@ -84,8 +83,12 @@ class NativeCoder:
             _pointer(symbols), ctypes.byref(decoded),
         )  # fmt: skip
         if status not in ENDINGS:
-            raise UsageError(f"The coder refuses {channels} planes of {plane} symbols ({status}).")
+            raise _refusal(status, channels, plane)
         return Decoded(symbols[: decoded.value], ENDINGS[status])
+
+
+def _refusal(status: int, channels: int, plane: int) -> UsageError:
+    return UsageError(f"The coder refuses {channels} planes of {plane} symbols (status {status}).")
 
 
 class _TablesStruct(ctypes.Structure):
@@ -146,15 +149,21 @@ def build(folder: Path | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """EDGEKIT_CACHE, else edgekit/ in the cache folder of the system."""
+    """EDGEKIT_CACHE, else edgekit/native/ in the cache folder of the system."""
     if own := os.environ.get("EDGEKIT_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit" / "native"
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise MissingEnvironmentError(
+            f"This user has no home folder to keep the coder in C in; set EDGEKIT_CACHE; {FALLBACK}."
+        ) from error
+    return caches / "edgekit" / "native"
 
 
 def _compiler() -> list[str]:
     """The command of $CC, or the first compiler on the path."""
-    own = shlex.split(os.environ.get("CC", ""))
+    own = os.environ.get("CC", "").split()
     found = shutil.which(own[0]) if own else next(filter(None, map(shutil.which, COMPILERS)), None)
     if found is None:
         looked = f"{own[0]} (from $CC)" if own else ", ".join(COMPILERS)
@@ -171,6 +180,10 @@ def _compile(compiler: list[str], place: Path) -> None:
             command, cwd=place, capture_output=True, text=True, errors="replace",
             timeout=BUILD_SECONDS, check=False,
         )  # fmt: skip
+    except OSError as error:
+        raise MissingEnvironmentError(
+            f"{compiler[0]} cannot be started: {error.strerror or error}; set CC to another compiler; {FALLBACK}."
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise MissingEnvironmentError(
             f"{compiler[0]} did not finish within {BUILD_SECONDS} s; {FALLBACK}."

@@ -119,7 +119,12 @@ class Calibration:
         return len(self.scales)
 
     def quantise(self, values: Floats) -> Codes:
-        """Of values C H W or N C H W."""
+        """Of values C H W or N C H W. Raises UsageError for others, and what is not finite."""
+        if values.ndim not in (3, 4) or values.shape[-3] != self.channels:
+            raise UsageError(
+                f"The calibration has {self.channels} channels; values of shape {values.shape} "
+                "have no C H W of that many."
+            )
         scales, points = self._columns(self.channels)
         return _codes(_finite(values), scales, points)
 

@@ -18,7 +18,7 @@ def quantised_cdf(probabilities: Sequence[float] | npt.NDArray[np.floating]) -> 
 
     They need not sum to 1; the last one belongs to the escape entry. Every entry gets a frequency
     of at least 1. Two machines whose probabilities differ in the last bit get different tables,
-    so a table is made once and shipped (facts of CompressAI: one count changes the whole stream).
+    so a table is made once and shipped: a single count changes the whole stream.
 
     Raises UsageError for fewer than two probabilities, more than 65,536, or none that is above 0.
     """

@@ -12,7 +12,7 @@ from bisect import bisect_right
 import numpy as np
 
 from edgekit.split.quantised_cdf import PROBABILITY_BITS, TOTAL
-from edgekit.split.stream import Decoded, Ending, Symbols
+from edgekit.split.stream import Decoded, Ending, Symbols, check_channels
 from edgekit.split.tables import Tables
 
 LOWER_BOUND = 1 << 31
@@ -32,6 +32,7 @@ class PythonCoder:
     name = "python"
 
     def encode(self, tables: Tables, symbols: Symbols) -> bytes:
+        check_channels(tables, len(symbols))
         writer = _Writer()
         for channel in range(len(symbols) - 1, -1, -1):
             ends = [*tables.lower_ends[channel], TOTAL]
@@ -40,6 +41,7 @@ class PythonCoder:
         return writer.stream()
 
     def decode(self, tables: Tables, stream: bytes, channels: int, plane: int) -> Decoded:
+        check_channels(tables, channels)
         symbols: list[int] = []
         ending = _decode(tables, stream, channels, plane, symbols)
         return Decoded(np.array(symbols, np.int32), ending)

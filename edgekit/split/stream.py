@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.errors import UsageError
 from edgekit.split.tables import Tables
 
 Symbols = npt.NDArray[np.int32]
@@ -34,7 +35,10 @@ class Decoded:
 
 
 class Coder(Protocol):
-    """Both implementations give the same bytes and the same answers."""
+    """Both implementations give the same bytes and the same answers.
+
+    Both methods raise UsageError for more channels than the tables have.
+    """
 
     @property
     def name(self) -> str: ...
@@ -43,4 +47,9 @@ class Coder(Protocol):
         """The stream of symbols k x plane for the first k channels of the tables."""
 
     def decode(self, tables: Tables, stream: bytes, channels: int, plane: int) -> Decoded:
-        """What the stream determines of `channels` planes; never raises for any bytes."""
+        """What the stream determines of `channels` planes; whatever the bytes are."""
+
+
+def check_channels(tables: Tables, channels: int) -> None:
+    if not 0 <= channels <= tables.channels:
+        raise UsageError(f"The tables code up to {tables.channels} channels, not {channels}.")

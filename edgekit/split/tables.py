@@ -155,7 +155,8 @@ class Tables:
             raise UsageError(
                 "Some values of the bottleneck are not finite or beyond 32-bit symbols."
             )
-        return rounded.astype(np.int32)
+        symbols: npt.NDArray[np.int32] = rounded.astype(np.int32)
+        return symbols
 
     def values(self, symbols: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Symbols k H W, k up to all channels, as float32 C H W for the tail.

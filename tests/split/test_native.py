@@ -89,6 +89,16 @@ def test_a_compiler_that_fails_gets_a_sentence(
     assert find_coder().name == "python"
 
 
+def test_a_compiler_that_does_not_start_gets_a_sentence(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    compiler = tmp_path / "compiler"
+    compiler.write_bytes(b"\x7fELF nonsense")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    assert "compiler cannot be started: Exec format error; set CC" in why_not_native()
+
+
 def test_a_compiler_in_cc_that_is_not_there_is_named(fresh: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CC", "nocc -O3")
     assert "No C compiler was found (nocc (from $CC))" in why_not_native()

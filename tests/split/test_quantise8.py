@@ -89,6 +89,13 @@ def test_a_calibration_of_the_whole_tensor_has_one_range():
     assert calibration.scales[0] == pytest.approx(3 / 255)
 
 
+def test_values_of_other_channels_get_a_sentence():
+    calibration = Calibration((1.0, 1.0), (0, 0))
+    for shape in ((1, 3, 3), (3, 3, 3), (2, 3), (2, 1, 1, 1)):
+        with pytest.raises(UsageError, match="has 2 channels"):
+            calibration.quantise(np.zeros(shape))
+
+
 def test_values_beyond_the_calibration_saturate_and_channels_of_zeros_stay_zero():
     calibration = Calibration.over([np.array([0.0, 1.0]).reshape(1, 2, 1, 1)])
     codes = calibration.quantise(np.array([3e38, -3e38]).reshape(2, 1, 1))

@@ -8,6 +8,7 @@ from coding_cases import CASES, PREFIX_CASES, RANS, SYMBOL_RANGE, coding, golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekit.errors import UsageError
 from edgekit.split.coder import find_coder, why_not_native
 from edgekit.split.rans import PythonCoder
 from edgekit.split.stream import Coder, Decoded, Ending, Symbols
@@ -126,6 +127,14 @@ def test_a_symbol_beyond_32_bits_is_damage(coder: Coder):
         stream = coder.encode(Tables((0.0,), (0,), ends), np.array([[symbol] * 70], np.int32))
         decoded = coder.decode(Tables((0.0,), (other,), ends), stream, 1, 70)
         assert decoded.ending is Ending.DAMAGED
+
+
+def test_more_channels_than_tables_get_a_sentence(coder: Coder):
+    tables = golden_tables("narrow")
+    with pytest.raises(UsageError, match="up to 12 channels, not 13"):
+        coder.encode(tables, np.zeros((13, 2), np.int32))
+    with pytest.raises(UsageError, match="up to 12 channels, not 13"):
+        coder.decode(tables, bytes(8), 13, 2)
 
 
 def test_the_farthest_symbols_that_exist_come_back(coder: Coder):
