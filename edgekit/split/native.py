@@ -29,7 +29,7 @@ FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
 BUILD_SECONDS = 120
 RANS_VERSION = 1
 ENDINGS = {0: Ending.WHOLE, 1: Ending.CUT, 2: Ending.DAMAGED}
-FALLBACK = "the coder in Python serves meanwhile, with the same bytes, about a hundred times slower"
+FALLBACK = "the coder in Python serves meanwhile, with the same bytes, 50 to 100 times slower"
 
 
 class NativeCoder:
