@@ -143,6 +143,10 @@ class DynamicCodec:
     channels: int
     prefix: ClassVar[struct.Struct] = struct.Struct("<fB")
 
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise UsageError(f"A bottleneck has at least one channel, not {self.channels}.")
+
     @property
     def digest(self) -> bytes:
         return hashlib.sha256(f"dynamic {self.channels}\n".encode()).digest()

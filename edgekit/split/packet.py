@@ -40,6 +40,7 @@ class Limits:
     """What a reader takes from strangers; a packet beyond it is refused before it costs anything."""
 
     symbols: int = 1 << 22
+    """Of all channels of the head, sent or not: the tail's input has them all."""
     payload_bytes: int = 1 << 24
 
 
@@ -130,7 +131,8 @@ def read_packet(codec: Codec, data: bytes, limits: Limits | None = None) -> Arri
     Raises PacketError for one that is damaged, made for another head, beyond the limits, or that
     ends within its header.
     """
-    header, start = read_header(data, limits or Limits())
+    limits = limits or Limits()
+    header, start = read_header(data, limits)
     if header.codec != codec.number or header.digest != codec.digest[:HASH_BYTES]:
         raise PacketError(
             f"The packet is of another head: coding {header.codec} with tables "
@@ -140,6 +142,12 @@ def read_packet(codec: Codec, data: bytes, limits: Limits | None = None) -> Arri
     if header.sizes.channels > codec.channels:
         raise PacketError(
             f"The packet has {header.sizes.channels} channels; the head sends {codec.channels} at most."
+        )
+    brought = Sizes(codec.channels, header.sizes.height, header.sizes.width)
+    if brought.symbols > limits.symbols:
+        raise PacketError(
+            f"The packet would fill {codec.channels} channels of {brought.height}x{brought.width}; "
+            f"up to {limits.symbols} values are accepted."
         )
     payload = data[start:]
     if len(payload) > header.payload_bytes:

@@ -143,6 +143,9 @@ def test_a_small_packet_that_announces_a_huge_one_is_refused_before_it_takes_mem
         data = sent_header(codec, b"12345678", sizes).pack() + b"12345678"
         with pytest.raises(PacketError, match="1 to 4194304 symbols"):
             read_packet(codec, data)
+    data = sent_header(codec, b"12345678", Sizes(1, 2000, 2000)).pack() + b"12345678"
+    with pytest.raises(PacketError, match="fill 5 channels of 2000x2000"):
+        read_packet(codec, data)
     header = replace(sent_header(codec, b"", Sizes(1, 1, 1)), payload_bytes=huge)
     with pytest.raises(PacketError, match="up to 16777216 bytes"):
         read_packet(codec, header.pack())
@@ -221,6 +224,11 @@ def test_boxes_come_back_to_the_picture_they_were_found_in():
     assert letterboxed.to_source(corners).tolist() == [[0, 0, 200, 100], [100, 50, 200, 100]]
     cropped = Placement(256, 256, -16, -16, 256, 256)
     assert cropped.to_source(np.array([[0, 0, 224, 224]])).tolist() == [[16, 16, 240, 240]]
+
+
+def test_a_bottleneck_has_channels():
+    with pytest.raises(UsageError, match="at least one channel"):
+        DynamicCodec(0)
 
 
 def test_a_picture_without_pixels_cannot_be_placed():
