@@ -41,6 +41,12 @@ class ParityError(EdgekitError):
     exit_code = 3
 
 
+class PacketError(EdgekitError):
+    """A packet of symbols is damaged, cut too early, or made for another head."""
+
+    exit_code = 1
+
+
 class MissingEnvironmentError(EdgekitError):
     """Something outside the project is missing: a package, the network, disk space."""
 

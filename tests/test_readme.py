@@ -146,6 +146,7 @@ def test_every_benchmark_that_is_quoted_stands_there_and_explains_itself() -> No
     [
         ("onnx_speed.py", ["--size", "32x32", "--frames", "2", "--rounds", "1"], "times as fast"),
         ("startup.py", [], "import edgekit loads"),
+        ("split_coding.py", [], "| Entropic Student 24x55x55 | 72600 | 3.2886 | 3.2881 |"),
     ],
 )
 def test_a_benchmark_prints_what_the_table_quotes(

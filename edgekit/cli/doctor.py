@@ -32,7 +32,7 @@ class Check:
 
 def doctor(json: Json = False) -> None:
     """Check that what edgekit needs is installed."""
-    checks = [_python(), *_packages(), _blob_writer()]
+    checks = [_python(), *_packages(), _blob_writer(), _symbol_coder()]
     healthy = all(check.passed for check in checks)
     if json:
         print_json({"passed": healthy, "checks": [asdict(check) for check in checks]})
@@ -88,3 +88,12 @@ def _blob_writer() -> Check:
         remedy = "use Python 3.11-3.13 on x86_64 Linux or macOS, where its wheel is complete"
         return Check(what, str(error), False, remedy)
     return Check(what, "yes", True)
+
+
+def _symbol_coder() -> Check:
+    """Built by the system's compiler; without one, split heads are coded in Python."""
+    from edgekit.split.coder import why_not_native
+
+    reason = why_not_native()
+    found = "built" if not reason else "not built (optional: split)"
+    return Check("coder of split heads in C", found, True, reason)
