@@ -211,9 +211,12 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
             if fabric.is_global_zero:
                 files.append_metrics(folder, record)
                 run.progress(sentence(record, stage.steps))
+        if is_saved:
+            meter.require_finite_weights(moving, state.step)
         if validation is not None and is_validated:
             with average.in_place() if average else nullcontext():
-                measured = _validate(run, validation, module)
+                # One process's for all: they must agree on what is the best.
+                measured = fabric.broadcast(_validate(run, validation, module))
             set_modes(network)
             meter.restart()
             if fabric.is_global_zero:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekit.distillation.adversary import TERMS
 from edgekit.distillation.batches import Batches
+from edgekit.distillation.sharding import local
 from edgekit.distillation.stage import Stage
 from edgekit.errors import TrainingError
 
@@ -52,10 +53,10 @@ class Meter:
 
         Raises TrainingError that names the step and the term, if one was not finite.
         """
-        values = torch.stack(self._steps).double()
+        values = torch.stack(self._steps)
         if self._fabric.world_size > 1:
-            values = torch.as_tensor(self._fabric.all_reduce(values, reduce_op="mean"))
-        values = values.cpu()
+            values = torch.as_tensor(self._fabric.all_reduce(values.double(), reduce_op="mean"))
+        values = values.cpu().double()  # which MPS, where one process runs alone, does not have
         seconds = time.perf_counter() - self._started
         self._require_finite(values, done)
         averages = values.mean(0).tolist()
@@ -86,6 +87,24 @@ class Meter:
         record["peak_memory_bytes"] = peak_memory_bytes(self._fabric.device)
         self.restart()
         return record
+
+    def require_finite_weights(self, weights: Mapping[str, nn.Parameter], done: int) -> None:
+        """Raises TrainingError that names one that is not, in any process.
+
+        A loss may be finite where its gradient is not, such as the root of 0: what it leaves shows in the
+        losses only a step later.
+        """
+        broken = torch.stack([~local(weight).isfinite().all() for weight in weights.values()])
+        if self._fabric.world_size > 1:
+            found = self._fabric.all_reduce(broken.float(), reduce_op="sum")
+            broken = torch.as_tensor(found) > 0
+        if bool(broken.any()):
+            name = list(weights)[int(broken.nonzero()[0])]
+            raise TrainingError(
+                f"The weight '{name}' is not finite after step {done} of stage '{self._stage.name}', although "
+                "the losses are: the gradient of one of them is not. Nothing was saved after it. Begin another "
+                "run with that loss made safe: resumed, this one comes to the same step."
+            )
 
     def _require_finite(self, values: Tensor, done: int) -> None:
         bad = (~torch.isfinite(values)).nonzero().tolist()
