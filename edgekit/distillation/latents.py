@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from edgekit.distillation.batches import Refusing, unless_refused
 from edgekit.distillation.run_folder import fingerprint
 from edgekit.distillation.teachers import VideoTeacher
 from edgekit.errors import UsageError, first_line
@@ -81,8 +82,9 @@ def encode_clips(
     device = next(teacher.network.parameters()).device
     first = len(clips) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
     order = [*range(first, len(clips)), *range(first)]
-    loader = DataLoader(clips, batch_size=None, sampler=order, num_workers=workers)
-    for number, pixels in enumerate(loader):
+    loader = DataLoader(Refusing(clips), batch_size=None, sampler=order, num_workers=workers)
+    for number, found in enumerate(loader):
+        pixels = unless_refused(found)
         path = _path(folder, pixels)
         if path.exists():
             continue

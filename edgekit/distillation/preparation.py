@@ -109,7 +109,7 @@ def rehearse(
     stages: Sequence[Stage],
     fabric: Fabric,
 ) -> Rehearsal:
-    """Compute each stage's losses once on two items, so that a mistake in the last stage shows now.
+    """Compute each stage's losses once on one or two items, so that a mistake in the last stage shows now.
 
     Leaves the student as it was.
     """
@@ -118,7 +118,9 @@ def rehearse(
     reached: dict[str, frozenset[str]] = {}
     for stage in stages:
         moving = select(network, stage)
-        batch = fabric.to_device(first_batch(data if stage.data is None else stage.data, 2))
+        # No more at once than in training, where items of several shapes may come one by one.
+        size = min(2, stage.batch_size // (stage.accumulate * fabric.world_size))
+        batch = fabric.to_device(first_batch(data if stage.data is None else stage.data, size))
         forward = stage.forward or network.tapped.forward
         with recording_inputs(network.student) as seen, fabric.autocast():
             found = network.outputs(network(batch, forward))
