@@ -103,7 +103,7 @@ def test_items_of_several_shapes_train_one_by_one_and_are_refused_together(tmp_p
         small_run(tmp_path / folder, student=own, teacher=None, data=items, stages=[stage])
 
     run("alone", 1)
-    with pytest.raises(UsageError, match="cannot be stacked to a batch .*unless batch_size is 1"):
+    with pytest.raises(UsageError, match=r"cannot be stacked to a batch .*unless batch_size is 1"):
         run("together", 3)
 
 

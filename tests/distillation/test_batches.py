@@ -130,9 +130,9 @@ class Failing:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_an_item_refuses_is_one_sentence_from_a_worker_too(workers: int) -> None:
     batches = Batches(Failing(), stage(3, 1), Place(0, 0, 0), workers, pinned=False)
+    taken = iter(batches.take, None)
     with pytest.raises(UsageError, match=r"^The picture 2\.png is damaged\.$"):
-        for _ in range(3):
-            batches.take()
+        list(taken)
 
 
 class Interrupted:
