@@ -22,7 +22,14 @@ from edgekit.distillation import run_folder as files
 from edgekit.distillation import sharding
 from edgekit.distillation.adversary import Contest
 from edgekit.distillation.averaging import Average
-from edgekit.distillation.batches import Batches, Place, require_shares, seed_everything
+from edgekit.distillation.batches import (
+    Batches,
+    Place,
+    require_shares,
+    seed_everything,
+    stack,
+    unless_refused,
+)
 from edgekit.distillation.checkpoints import BEST, NEWEST
 from edgekit.distillation.curves import draw_curves
 from edgekit.distillation.hardware import Hardware, repeatable, started
@@ -34,6 +41,7 @@ from edgekit.distillation.preparation import (
     describe,
     move_losses,
     rehearse,
+    rehearse_validation,
     require_usable,
 )
 from edgekit.distillation.stage import Stage, Validation, select, set_modes
@@ -132,6 +140,8 @@ def distill(
         fabric.to_device(network)
         move_losses(stages, fabric)
         rehearsal = rehearse(network, teaching, data, stages, fabric)
+        if validation is not None:
+            rehearse_validation(network, validation, fabric)
         if fabric.is_global_zero:
             files.open_folder(folder, recipe, resume=resume)
         fabric.barrier()
@@ -289,8 +299,9 @@ def _validate(run: _Run, validation: Validation, module: Any) -> dict[str, float
     for metric in validation.metrics.values():
         metric.to(fabric.device)
         metric.reset()
-    for items in torch.utils.data.DataLoader(validation.data, validation.batch_size):
-        batch = fabric.to_device(items)
+    size = validation.batch_size
+    for items in torch.utils.data.DataLoader(validation.data, size, collate_fn=stack):
+        batch = fabric.to_device(unless_refused(items))
         found = Apprentice.outputs(module(batch, run.network.tapped.forward))
         pair = validation.compare(batch, found)
         for metric in validation.metrics.values():

@@ -17,7 +17,7 @@ from edgekit.distillation.losses import Loss
 from edgekit.distillation.network import Apprentice, TeacherRun, recording_inputs
 from edgekit.distillation.stage import Stage, Validation, require_reached, select
 from edgekit.distillation.taps import Batch, Outputs, Tapped
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -153,6 +153,27 @@ def rehearse(
             "model takes is not known."
         )
     return Rehearsal(examples, reached)
+
+
+@torch.no_grad()
+def rehearse_validation(network: Apprentice, validation: Validation, fabric: Fabric) -> None:
+    """Measure once on an item or two, so that what cannot be compared shows now, not after hours."""
+    network.eval()
+    batch = fabric.to_device(first_batch(validation.data, min(2, validation.batch_size)))
+    with fabric.autocast():
+        found = network.outputs(network(batch, network.tapped.forward))
+    pair = validation.compare(batch, found)
+    for name, metric in validation.metrics.items():
+        metric.to(fabric.device)
+        metric.reset()
+        try:
+            metric.update(*pair)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(
+                f"The metric '{name}' of the validation cannot compare what `compare` gives "
+                f"({first_line(error)})."
+            ) from error
+        metric.reset()
 
 
 def _one_number(loss: Loss, term: Any, stage: Stage) -> Tensor:

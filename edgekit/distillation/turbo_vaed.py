@@ -73,10 +73,12 @@ def train(asked: FromFiles) -> Distilled:
     teacher.require_frames(numbers.model.frames)
     student = new_student(recipe, teacher, numbers, asked)
     stages = stages_of(numbers, perceptual_distance(teacher, asked.perceptual), asked.seed)
+    # First what takes minutes: encoding the clips to train on takes hours.
+    validation = _validation(asked, teacher, numbers)
     data = latents_of(asked.data, teacher, numbers, asked)
     distilled = distill(
         student, teacher.tapped(numbers.model.points), data, stages, run=asked.run,
-        validation=_validation(asked, teacher, numbers), seed=asked.seed, resume=asked.resume,
+        validation=validation, seed=asked.seed, resume=asked.resume,
         workers=asked.workers, hardware=asked.hardware, progress=asked.progress,
     )  # fmt: skip
     weights = distilled.folder / STUDENT
@@ -141,8 +143,9 @@ def latents_of(
 def _encoded(
     clips: Any, teacher: VideoTeacher, asked: FromFiles, *, sampled: bool, made_by: DataNumbers
 ) -> LatentClips:
-    device = "cuda" if asked.hardware.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    teacher.network.to(device)
+    is_on_gpu = asked.hardware.accelerator != "cpu" and torch.cuda.is_available()
+    # Of several processes each has a GPU of its own.
+    teacher.network.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if is_on_gpu else "cpu")
     cache = encode_clips(
         clips, teacher, asked.run / "latents", workers=asked.workers, progress=asked.progress
     )

@@ -202,6 +202,17 @@ def test_a_validation_without_a_direction_or_with_a_wrong_name() -> None:
         validation("")
 
 
+def test_a_validation_that_cannot_be_measured_shows_before_the_first_step(tmp_path: Path) -> None:
+    from torchmetrics.image import PeakSignalNoiseRatio
+
+    swapped = Validation(
+        Pictures(8), {"psnr": PeakSignalNoiseRatio(1.0)}, lambda b, s: (s.output, b[0])
+    )
+    with pytest.raises(UsageError, match=r"metric 'psnr' of the validation cannot compare"):
+        small_run(tmp_path / "run", validation=swapped)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be made"):
