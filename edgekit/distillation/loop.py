@@ -263,9 +263,9 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
 def _add_gradients(
     run: _Run, stage: Stage, state: Position, module: Any, batches: Batches, contest: Contest | None
 ) -> Tensor:
-    """Of this process's share of one batch, part by part; returns the mean of each loss term.
+    """Of this process's share of one batch, part by part; returns the mean of each loss term, and of their sum.
 
-    With a critic: then the student's term for it, the critic's own, and the weight of the former.
+    With a critic, before the sum: the student's term for it, the critic's own, and the weight of the former.
     """
     fabric, forward = run.fabric, stage.forward or run.network.tapped.forward
     weights = [loss.weight * loss.schedule(state.step, stage.steps) for loss in stage.losses]
@@ -286,7 +286,7 @@ def _add_gradients(
             if contest is not None and charge is not None:
                 learned = contest.learn(batch, found, stage.accumulate)
                 terms += [charge.loss, learned, charge.weight]
-        parts.append(torch.stack(terms).detach())
+        parts.append(torch.stack([*terms, total]).detach())
     return torch.stack(parts).mean(0)
 
 

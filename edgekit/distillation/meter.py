@@ -32,6 +32,10 @@ class Meter:
         self._names = [loss.name for loss in stage.losses]
         if stage.adversary is not None:
             self._names += TERMS
+        self._columns = [f"Loss term '{name}'" for name in self._names]
+        if stage.adversary is not None:
+            self._columns.append("The adversary's weight")
+        self._columns += ["The sum of the losses", "The gradient's length"]
         self._items_are = int(getattr(data, "frames", 1))
         self._batches = batches
         self._fabric = fabric
@@ -45,7 +49,7 @@ class Meter:
         self._started = time.perf_counter()
 
     def add(self, terms: Tensor, norm: Tensor | None) -> None:
-        """One step: its loss terms, and the length of its gradient."""
+        """One step: its loss terms, with the adversary's weight and their sum, and its gradient's length."""
         self._steps.append(terms if norm is None else torch.cat([terms, norm.reshape(1)]))
 
     def record(self, done: int) -> dict[str, Any]:
@@ -74,7 +78,7 @@ class Meter:
         record: dict[str, Any] = {
             "stage": self._stage.name,
             "step": done,
-            "loss": sum(weights[name] * means[name] for name in self._names),
+            "loss": others.pop(0),
             "losses": means,
             "weights": weights,
             "rate": self._stage.rate(step, self._stage.steps),
@@ -110,12 +114,8 @@ class Meter:
         bad = (~torch.isfinite(values)).nonzero().tolist()
         if bad:
             row, column = bad[0]
-            is_term = column < len(self._names)
-            what = f"Loss term '{self._names[column]}'" if is_term else "The gradient's length"
-            if self._stage.adversary is not None and column == len(self._names):
-                what = "The adversary's weight"
             raise TrainingError(
-                f"{what} is {values[row, column]} at step {done - len(values) + row + 1} of stage "
+                f"{self._columns[column]} is {values[row, column]} at step {done - len(values) + row + 1} of stage "
                 f"'{self._stage.name}'; nothing was saved after it. Begin another run with a lower learning "
                 "rate, clip_norm, or that loss made safe: resumed, this one comes to the same step."
             )
