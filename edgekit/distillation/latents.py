@@ -30,19 +30,16 @@ class LatentClips(Dataset[dict[str, Tensor]]):
     `clips` gives the same clip for an index each time.
     """
 
-    def __init__(
-        self, clips: Any, cache: Path, *, sampled: bool = True, made_by: object = None
-    ) -> None:
+    def __init__(self, clips: Any, cache: Path, *, sampled: bool = True) -> None:
         """
         Args:
             sampled: else the posterior's mean.
-            made_by: settings that a run notes in its recipe, as a dataclass.
         """
         self.clips = clips
         self.frames: int = clips.frames
         self._cache = cache
         self._sampled = sampled
-        self.made_by = made_by
+        self.made_by = {"sampled": sampled, "of": getattr(clips, "made_by", None)}
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,7 +64,10 @@ def describe(
     seed: int,
     hardware: Hardware,
 ) -> dict[str, Any]:
-    """What decides the weights that come out: a run is resumed only if all of it is the same."""
+    """What decides the weights that come out: a run is resumed only if all of it is the same.
+
+    Of a data set that does not say what it was `made_by`, that is the number of its items.
+    """
     taught = teacher.module if isinstance(teacher, Tapped) else teacher
     described: dict[str, Any] = {
         "seed": seed,
@@ -78,11 +81,13 @@ def describe(
         described["data"] = files.described_data(data)
     described["stages"] = []
     for stage in stages:
-        one = files.resolved(stage)
+        one = files.resolved(
+            replace(stage, data=None)
+        )  # of a long list each item would be looked at
         one["data"] = None if stage.data is None else files.described_data(stage.data)
         described["stages"].append(one)
     if validation is not None:
-        one = files.resolved(validation)
+        one = files.resolved(replace(validation, data=None))
         described["validation"] = {**one, "data": files.described_data(validation.data)}
     return described
 

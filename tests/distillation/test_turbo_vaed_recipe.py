@@ -117,8 +117,16 @@ def test_a_run_is_not_resumed_on_clips_that_are_cut_in_another_way(
 ) -> None:
     other = tmp_path / "other.toml"
     other.write_text(NUMBERS.replace("flip = 0.5", "flip = 0.0"))
-    with pytest.raises(UsageError, match=r"data\.made_by\.flip is 0\.5 there, and 0\.0 here"):
+    with pytest.raises(UsageError, match=r"augmentation\.flip is 0\.5 there, and 0\.0 here"):
         run(folder, "unstopped", resume=True, validation=folder / "clips", numbers=other)
+
+
+def test_a_run_is_not_resumed_on_other_videos_that_give_as_many_clips(
+    folder: Path, unstopped: Distilled, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "b.mkv", brightening(40, seed=1))
+    with pytest.raises(UsageError, match=r"data\.made_by\.of\.of\.windows is "):
+        run(folder, "unstopped", resume=True, validation=folder / "clips", data=tmp_path)
 
 
 def test_a_mistake_about_the_validation_shows_before_clips_are_encoded(
