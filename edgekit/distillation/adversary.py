@@ -32,7 +32,8 @@ TERMS = ("adversarial", "critic")
 @dataclass(frozen=True)
 class Adversary:
     critic: nn.Module
-    """Pictures to scores of any shape, high for real ones. Each stage starts from a copy of it."""
+    """Pictures to scores of any shape, high for real ones. Each stage starts from a copy of it, of which
+    those parameters learn that have requires_grad."""
     compare: Callable[[Batch, Outputs], tuple[Tensor, Tensor]]
     """What the student made of a batch, and what is real, as the critic takes them."""
     last_layer: str
@@ -77,17 +78,24 @@ class Contest:
                 "are compared; use ddp."
             )
         self.critic = fabric.to_device(copy.deepcopy(adversary.critic)).train()
+        self._learning = {n: p for n, p in self.critic.named_parameters() if p.requires_grad}
+        if not self._learning:
+            raise UsageError(
+                "No parameter of the adversary's critic has requires_grad: it cannot learn."
+            )
+        if fabric.world_size > 1:  # each process may have drawn another
+            self.load(fabric.broadcast(self.state()))
 
     def optimisers(self) -> list[torch.optim.Optimizer]:
-        return self._adversary.optimiser.build(dict(self.critic.named_parameters()))
+        return self._adversary.optimiser.build(self._learning)
 
     def charge(self, batch: Batch, student: Outputs, others: Tensor) -> Charge:
         """The student's loss, -mean of the scores, and its weight beside the weighted sum of `others`."""
         made, _ = self._adversary.compare(batch, student)
-        self.critic.requires_grad_(False)  # the student's backward pass leaves no gradient here
+        self._let_learn(False)  # the student's backward pass leaves no gradient here
         with self._fabric.autocast():
             loss = -self.critic(made).float().mean()
-        self.critic.requires_grad_(True)
+        self._let_learn(True)
         ratio = self._length(others) / (self._length(loss) + 1e-4)
         ratio = ratio.clamp(0, self._adversary.largest_ratio).detach()
         return Charge(loss, self._adversary.weight * ratio)
@@ -104,7 +112,7 @@ class Contest:
 
     def settle_gradients(self) -> None:
         """The mean over processes, cut to its greatest length."""
-        parameters = list(self.critic.parameters())
+        parameters = list(self._learning.values())
         if self._fabric.world_size > 1:
             for parameter in parameters:
                 if parameter.grad is not None:
@@ -118,6 +126,10 @@ class Contest:
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.critic.load_state_dict(dict(state))
+
+    def _let_learn(self, learns: bool) -> None:
+        for parameter in self._learning.values():
+            parameter.requires_grad_(learns)
 
     def _length(self, loss: Tensor) -> Tensor:
         """Of the loss's gradient at the last layer, of the mean over processes."""

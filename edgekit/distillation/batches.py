@@ -7,18 +7,19 @@ the same random changes. Nothing of it needs to be saved.
 from __future__ import annotations
 
 import random
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
 from edgekit.distillation.stage import Stage
 from edgekit.distillation.taps import Batch
-from edgekit.errors import UsageError
+from edgekit.errors import EdgekitError, UsageError, first_line
 
 
 def seed_everything(*numbers: int) -> None:
@@ -91,15 +92,64 @@ class SeededItems(Dataset[Any]):
         return self._items[index]
 
 
+@dataclass(frozen=True)
+class Refused:
+    """What an item raised in a worker. Raised there, it would come with the worker's traceback in its text."""
+
+    error: EdgekitError
+
+
+class Refusing(Dataset[Any]):
+    """A data set whose refusals are items."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self._items[index]
+        except EdgekitError as error:
+            return Refused(error)
+
+
+def stack(items: Sequence[Any]) -> Batch | Refused:
+    """A batch; or the first refusal among its items, or why they cannot be one."""
+    for item in items:
+        if isinstance(item, Refused):
+            return item
+    try:
+        return default_collate(list(items))
+    except (RuntimeError, TypeError) as error:
+        return Refused(
+            UsageError(
+                f"Items of the data cannot be stacked to a batch ({first_line(error)}); give tensors and numbers, "
+                "of one shape for all items unless batch_size is 1."
+            )
+        )
+
+
+def unless_refused(batch: Batch | Refused) -> Batch:
+    if isinstance(batch, Refused):
+        raise batch.error
+    return batch
+
+
+def leave_stopping_to_the_loop(_worker: int) -> None:
+    """Ctrl-C reaches workers as well; the loop, which finishes its step and saves, needs their items."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Batches:
     """The batches of a stage from a step on, and how long they were waited for."""
 
     def __init__(self, data: Any, stage: Stage, place: Place, workers: int, pinned: bool) -> None:
         loader = DataLoader(
-            SeededItems(data, place),
+            Refusing(SeededItems(data, place)),
             batch_sampler=Draws(len(data), stage, place),
             num_workers=workers,
+            collate_fn=stack,
             pin_memory=pinned,
+            worker_init_fn=leave_stopping_to_the_loop,
         )
         self._batches = iter(loader)
         self.waited_seconds = 0.0
@@ -108,13 +158,12 @@ class Batches:
         started = time.perf_counter()
         batch = next(self._batches)
         self.waited_seconds += time.perf_counter() - started
-        return batch
+        return unless_refused(batch)
 
 
 def first_batch(data: Any, size: int) -> Batch:
     """The first items, stacked, to look at what they are like."""
-    items = [data[index] for index in range(min(size, len(data)))]
-    return torch.utils.data.default_collate(items)
+    return unless_refused(stack([data[index] for index in range(min(size, len(data)))]))
 
 
 def require_items(data: Any, where: str) -> None:

@@ -20,6 +20,11 @@ class Fixed(Dataset[Any]):
         self._seed = seed
         self._variants = variants
         self.frames = getattr(items, "frames", 1)
+        self.made_by = {
+            "seed": seed,
+            "variants": variants,
+            "of": getattr(items, "made_by", None),
+        }
 
     def __len__(self) -> int:
         return len(self._items) * self._variants

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from edgekit.distillation.batches import Refusing, unless_refused
 from edgekit.distillation.run_folder import fingerprint
 from edgekit.distillation.teachers import VideoTeacher
 from edgekit.errors import UsageError, first_line
@@ -29,19 +30,16 @@ class LatentClips(Dataset[dict[str, Tensor]]):
     `clips` gives the same clip for an index each time.
     """
 
-    def __init__(
-        self, clips: Any, cache: Path, *, sampled: bool = True, made_by: object = None
-    ) -> None:
+    def __init__(self, clips: Any, cache: Path, *, sampled: bool = True) -> None:
         """
         Args:
             sampled: else the posterior's mean.
-            made_by: settings that a run notes in its recipe, as a dataclass.
         """
         self.clips = clips
         self.frames: int = clips.frames
         self._cache = cache
         self._sampled = sampled
-        self.made_by = made_by
+        self.made_by = {"sampled": sampled, "of": getattr(clips, "made_by", None)}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -81,8 +79,9 @@ def encode_clips(
     device = next(teacher.network.parameters()).device
     first = len(clips) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
     order = [*range(first, len(clips)), *range(first)]
-    loader = DataLoader(clips, batch_size=None, sampler=order, num_workers=workers)
-    for number, pixels in enumerate(loader):
+    loader = DataLoader(Refusing(clips), batch_size=None, sampler=order, num_workers=workers)
+    for number, found in enumerate(loader):
+        pixels = unless_refused(found)
         path = _path(folder, pixels)
         if path.exists():
             continue

@@ -22,7 +22,14 @@ from edgekit.distillation import run_folder as files
 from edgekit.distillation import sharding
 from edgekit.distillation.adversary import Contest
 from edgekit.distillation.averaging import Average
-from edgekit.distillation.batches import Batches, Place, require_shares, seed_everything
+from edgekit.distillation.batches import (
+    Batches,
+    Place,
+    require_shares,
+    seed_everything,
+    stack,
+    unless_refused,
+)
 from edgekit.distillation.checkpoints import BEST, NEWEST
 from edgekit.distillation.curves import draw_curves
 from edgekit.distillation.hardware import Hardware, repeatable, started
@@ -34,6 +41,7 @@ from edgekit.distillation.preparation import (
     describe,
     move_losses,
     rehearse,
+    rehearse_validation,
     require_usable,
 )
 from edgekit.distillation.stage import Stage, Validation, select, set_modes
@@ -132,6 +140,8 @@ def distill(
         fabric.to_device(network)
         move_losses(stages, fabric)
         rehearsal = rehearse(network, teaching, data, stages, fabric)
+        if validation is not None:
+            rehearse_validation(network, validation, fabric)
         if fabric.is_global_zero:
             files.open_folder(folder, recipe, resume=resume)
         fabric.barrier()
@@ -211,9 +221,12 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
             if fabric.is_global_zero:
                 files.append_metrics(folder, record)
                 run.progress(sentence(record, stage.steps))
+        if is_saved:
+            meter.require_finite_weights(moving, state.step)
         if validation is not None and is_validated:
             with average.in_place() if average else nullcontext():
-                measured = _validate(run, validation, module)
+                # One process's for all: they must agree on what is the best.
+                measured = fabric.broadcast(_validate(run, validation, module))
             set_modes(network)
             meter.restart()
             if fabric.is_global_zero:
@@ -250,9 +263,9 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
 def _add_gradients(
     run: _Run, stage: Stage, state: Position, module: Any, batches: Batches, contest: Contest | None
 ) -> Tensor:
-    """Of this process's share of one batch, part by part; returns the mean of each loss term.
+    """Of this process's share of one batch, part by part; returns the mean of each loss term, and of their sum.
 
-    With a critic: then the student's term for it, the critic's own, and the weight of the former.
+    With a critic, before the sum: the student's term for it, the critic's own, and the weight of the former.
     """
     fabric, forward = run.fabric, stage.forward or run.network.tapped.forward
     weights = [loss.weight * loss.schedule(state.step, stage.steps) for loss in stage.losses]
@@ -273,7 +286,7 @@ def _add_gradients(
             if contest is not None and charge is not None:
                 learned = contest.learn(batch, found, stage.accumulate)
                 terms += [charge.loss, learned, charge.weight]
-        parts.append(torch.stack(terms).detach())
+        parts.append(torch.stack([*terms, total]).detach())
     return torch.stack(parts).mean(0)
 
 
@@ -286,8 +299,9 @@ def _validate(run: _Run, validation: Validation, module: Any) -> dict[str, float
     for metric in validation.metrics.values():
         metric.to(fabric.device)
         metric.reset()
-    for items in torch.utils.data.DataLoader(validation.data, validation.batch_size):
-        batch = fabric.to_device(items)
+    size = validation.batch_size
+    for items in torch.utils.data.DataLoader(validation.data, size, collate_fn=stack):
+        batch = fabric.to_device(unless_refused(items))
         found = Apprentice.outputs(module(batch, run.network.tapped.forward))
         pair = validation.compare(batch, found)
         for metric in validation.metrics.values():

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekit.distillation.adversary import TERMS
 from edgekit.distillation.batches import Batches
+from edgekit.distillation.sharding import local
 from edgekit.distillation.stage import Stage
 from edgekit.errors import TrainingError
 
@@ -31,6 +32,10 @@ class Meter:
         self._names = [loss.name for loss in stage.losses]
         if stage.adversary is not None:
             self._names += TERMS
+        self._columns = [f"Loss term '{name}'" for name in self._names]
+        if stage.adversary is not None:
+            self._columns.append("The adversary's weight")
+        self._columns += ["The sum of the losses", "The gradient's length"]
         self._items_are = int(getattr(data, "frames", 1))
         self._batches = batches
         self._fabric = fabric
@@ -44,7 +49,7 @@ class Meter:
         self._started = time.perf_counter()
 
     def add(self, terms: Tensor, norm: Tensor | None) -> None:
-        """One step: its loss terms, and the length of its gradient."""
+        """One step: its loss terms, with the adversary's weight and their sum, and its gradient's length."""
         self._steps.append(terms if norm is None else torch.cat([terms, norm.reshape(1)]))
 
     def record(self, done: int) -> dict[str, Any]:
@@ -52,10 +57,10 @@ class Meter:
 
         Raises TrainingError that names the step and the term, if one was not finite.
         """
-        values = torch.stack(self._steps).double()
+        values = torch.stack(self._steps)
         if self._fabric.world_size > 1:
-            values = torch.as_tensor(self._fabric.all_reduce(values, reduce_op="mean"))
-        values = values.cpu()
+            values = torch.as_tensor(self._fabric.all_reduce(values.double(), reduce_op="mean"))
+        values = values.cpu().double()  # which MPS, where one process runs alone, does not have
         seconds = time.perf_counter() - self._started
         self._require_finite(values, done)
         averages = values.mean(0).tolist()
@@ -73,7 +78,7 @@ class Meter:
         record: dict[str, Any] = {
             "stage": self._stage.name,
             "step": done,
-            "loss": sum(weights[name] * means[name] for name in self._names),
+            "loss": others.pop(0),
             "losses": means,
             "weights": weights,
             "rate": self._stage.rate(step, self._stage.steps),
@@ -87,16 +92,30 @@ class Meter:
         self.restart()
         return record
 
+    def require_finite_weights(self, weights: Mapping[str, nn.Parameter], done: int) -> None:
+        """Raises TrainingError that names one that is not, in any process.
+
+        A loss may be finite where its gradient is not, such as the root of 0: what it leaves shows in the
+        losses only a step later.
+        """
+        broken = torch.stack([~local(weight).isfinite().all() for weight in weights.values()])
+        if self._fabric.world_size > 1:
+            found = self._fabric.all_reduce(broken.float(), reduce_op="sum")
+            broken = torch.as_tensor(found) > 0
+        if bool(broken.any()):
+            name = list(weights)[int(broken.nonzero()[0])]
+            raise TrainingError(
+                f"The weight '{name}' is not finite after step {done} of stage '{self._stage.name}', although "
+                "the losses are: the gradient of one of them is not. Nothing was saved after it. Begin another "
+                "run with that loss made safe: resumed, this one comes to the same step."
+            )
+
     def _require_finite(self, values: Tensor, done: int) -> None:
         bad = (~torch.isfinite(values)).nonzero().tolist()
         if bad:
             row, column = bad[0]
-            is_term = column < len(self._names)
-            what = f"Loss term '{self._names[column]}'" if is_term else "The gradient's length"
-            if self._stage.adversary is not None and column == len(self._names):
-                what = "The adversary's weight"
             raise TrainingError(
-                f"{what} is {values[row, column]} at step {done - len(values) + row + 1} of stage "
+                f"{self._columns[column]} is {values[row, column]} at step {done - len(values) + row + 1} of stage "
                 f"'{self._stage.name}'; nothing was saved after it. Begin another run with a lower learning "
                 "rate, clip_norm, or that loss made safe: resumed, this one comes to the same step."
             )

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from edgekit.distillation.damage import DamagedError, OnDamage, readable
+from edgekit.distillation.run_folder import digest
 from edgekit.errors import UsageError, first_line
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -62,6 +63,8 @@ class Pictures(Dataset[Tensor]):
         found, self.skipped = readable(files, _size, on_damage)
         self.files = list(found)
         self._size_px, self._cut = size_px, cut
+        names = (file.relative_to(folder).as_posix() for file in self.files)
+        self.made_by = {"size_px": size_px, "cut": cut, "files": digest(names)}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -95,6 +98,13 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
         self._boxes = [boxes_of[file] for file in self.files]
         self._most = max((len(boxes) for boxes in self._boxes), default=0)
         self._size_px, self._cut, self._least_visible = size_px, cut, least_visible
+        self.made_by = {
+            "size_px": size_px,
+            "cut": cut,
+            "least_visible": least_visible,
+            "categories": self.categories,
+            "boxes": digest((file.name, boxes_of[file]) for file in self.files),
+        }
 
     def __len__(self) -> int:
         return len(self.files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from edgekit.distillation.losses import Loss
 from edgekit.distillation.network import Apprentice, TeacherRun, recording_inputs
 from edgekit.distillation.stage import Stage, Validation, require_reached, select
 from edgekit.distillation.taps import Batch, Outputs, Tapped
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,7 +64,10 @@ def describe(
     seed: int,
     hardware: Hardware,
 ) -> dict[str, Any]:
-    """What decides the weights that come out: a run is resumed only if all of it is the same."""
+    """What decides the weights that come out: a run is resumed only if all of it is the same.
+
+    Of a data set that does not say what it was `made_by`, that is the number of its items.
+    """
     taught = teacher.module if isinstance(teacher, Tapped) else teacher
     described: dict[str, Any] = {
         "seed": seed,
@@ -78,11 +81,13 @@ def describe(
         described["data"] = files.described_data(data)
     described["stages"] = []
     for stage in stages:
-        one = files.resolved(stage)
+        one = files.resolved(
+            replace(stage, data=None)
+        )  # of a long list each item would be looked at
         one["data"] = None if stage.data is None else files.described_data(stage.data)
         described["stages"].append(one)
     if validation is not None:
-        one = files.resolved(validation)
+        one = files.resolved(replace(validation, data=None))
         described["validation"] = {**one, "data": files.described_data(validation.data)}
     return described
 
@@ -109,7 +114,7 @@ def rehearse(
     stages: Sequence[Stage],
     fabric: Fabric,
 ) -> Rehearsal:
-    """Compute each stage's losses once on two items, so that a mistake in the last stage shows now.
+    """Compute each stage's losses once on one or two items, so that a mistake in the last stage shows now.
 
     Leaves the student as it was.
     """
@@ -118,7 +123,9 @@ def rehearse(
     reached: dict[str, frozenset[str]] = {}
     for stage in stages:
         moving = select(network, stage)
-        batch = fabric.to_device(first_batch(data if stage.data is None else stage.data, 2))
+        # No more at once than in training, where items of several shapes may come one by one.
+        size = min(2, stage.batch_size // (stage.accumulate * fabric.world_size))
+        batch = fabric.to_device(first_batch(data if stage.data is None else stage.data, size))
         forward = stage.forward or network.tapped.forward
         with recording_inputs(network.student) as seen, fabric.autocast():
             found = network.outputs(network(batch, forward))
@@ -151,6 +158,27 @@ def rehearse(
             "model takes is not known."
         )
     return Rehearsal(examples, reached)
+
+
+@torch.no_grad()
+def rehearse_validation(network: Apprentice, validation: Validation, fabric: Fabric) -> None:
+    """Measure once on an item or two, so that what cannot be compared shows now, not after hours."""
+    network.eval()
+    batch = fabric.to_device(first_batch(validation.data, min(2, validation.batch_size)))
+    with fabric.autocast():
+        found = network.outputs(network(batch, network.tapped.forward))
+    pair = validation.compare(batch, found)
+    for name, metric in validation.metrics.items():
+        metric.to(fabric.device)
+        metric.reset()
+        try:
+            metric.update(*pair)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(
+                f"The metric '{name}' of the validation cannot compare what `compare` gives "
+                f"({first_line(error)})."
+            ) from error
+        metric.reset()
 
 
 def _one_number(loss: Loss, term: Any, stage: Stage) -> Tensor:

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgekit.checkpoint import load_weights
+
 LATENT_CHANNELS = 32
 WIDTH = 64
 
@@ -86,7 +88,9 @@ def decoder() -> nn.Sequential:
 
 
 def load(network: nn.Sequential, weights: Path) -> nn.Sequential:
-    """Load one of the two upstream files (float16 tensors) into `network`, frozen, float32."""
-    state = torch.load(weights, weights_only=True, map_location="cpu")
-    network.load_state_dict({key: value.float() for key, value in state.items()})
+    """Load one of the two upstream files (float16 tensors) into `network`, frozen, float32.
+
+    Raises UsageError for a file that is damaged, or the other one.
+    """
+    load_weights(network, weights)
     return network.eval().requires_grad_(False)

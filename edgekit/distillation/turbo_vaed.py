@@ -40,7 +40,7 @@ from edgekit.distillation.run_folder import STUDENT, require_resumed
 from edgekit.distillation.stage import Stage, Validation
 from edgekit.distillation.taps import Batch, Outputs, Tapped, opened
 from edgekit.distillation.teachers import VideoTeacher, load_teacher, on_latent
-from edgekit.distillation.turbo_vaed_numbers import DataNumbers, Numbers, StageNumbers, read_numbers
+from edgekit.distillation.turbo_vaed_numbers import Numbers, StageNumbers, read_numbers
 from edgekit.distillation.video_clips import AS_FILMED, Augmentation, VideoClips
 from edgekit.errors import UsageError
 from edgekit.model import model_of_recipe
@@ -73,10 +73,12 @@ def train(asked: FromFiles) -> Distilled:
     teacher.require_frames(numbers.model.frames)
     student = new_student(recipe, teacher, numbers, asked)
     stages = stages_of(numbers, perceptual_distance(teacher, asked.perceptual), asked.seed)
+    # First what takes minutes: encoding the clips to train on takes hours.
+    validation = _validation(asked, teacher, numbers)
     data = latents_of(asked.data, teacher, numbers, asked)
     distilled = distill(
         student, teacher.tapped(numbers.model.points), data, stages, run=asked.run,
-        validation=_validation(asked, teacher, numbers), seed=asked.seed, resume=asked.resume,
+        validation=validation, seed=asked.seed, resume=asked.resume,
         workers=asked.workers, hardware=asked.hardware, progress=asked.progress,
     )  # fmt: skip
     weights = distilled.folder / STUDENT
@@ -135,18 +137,17 @@ def latents_of(
     if clips.skipped:
         asked.progress(f"left out {len(clips.skipped)} files: {listed(clips.skipped)}")
     fixed = Fixed(clips, asked.seed, numbers.data.variants)
-    return _encoded(fixed, teacher, asked, sampled=True, made_by=numbers.data)
+    return _encoded(fixed, teacher, asked, sampled=True)
 
 
-def _encoded(
-    clips: Any, teacher: VideoTeacher, asked: FromFiles, *, sampled: bool, made_by: DataNumbers
-) -> LatentClips:
-    device = "cuda" if asked.hardware.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    teacher.network.to(device)
+def _encoded(clips: Any, teacher: VideoTeacher, asked: FromFiles, *, sampled: bool) -> LatentClips:
+    is_on_gpu = asked.hardware.accelerator != "cpu" and torch.cuda.is_available()
+    # Of several processes each has a GPU of its own.
+    teacher.network.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if is_on_gpu else "cpu")
     cache = encode_clips(
         clips, teacher, asked.run / "latents", workers=asked.workers, progress=asked.progress
     )
-    return LatentClips(clips, cache, sampled=sampled, made_by=made_by)
+    return LatentClips(clips, cache, sampled=sampled)
 
 
 def stages_of(numbers: Numbers, perceptual: Perceptual, seed: int) -> list[Stage]:
@@ -201,7 +202,7 @@ def _validation(asked: FromFiles, teacher: VideoTeacher, numbers: Numbers) -> Va
         asked.validation, numbers.model.frames, numbers.data.size_px, AS_FILMED,
         on_damage=asked.on_damage, most=numbers.data.validation_clips,
     )  # fmt: skip
-    data = _encoded(clips, teacher, asked, sampled=False, made_by=numbers.data)
+    data = _encoded(clips, teacher, asked, sampled=False)
     metrics = standard_metrics(lpips) | paper_metrics(lpips)
     return Validation(data, metrics, found_and_expected, every=1000, batch_size=1)
 

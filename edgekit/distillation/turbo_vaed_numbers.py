@@ -111,10 +111,28 @@ def read_numbers(model: str, file: Path | None = None) -> Numbers:
             raise TypeError("there are no stages")
         for record in (numbers, numbers.data, numbers.weights, numbers.model, *stages.values()):
             require_types(record)
+        _require_ranges(numbers)
     except (KeyError, TypeError, AttributeError) as error:
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(f"{path} does not hold the numbers of Turbo-VAED: {reason}.") from error
     return numbers
+
+
+def _require_ranges(numbers: Numbers) -> None:
+    """Raise TypeError for a count below 1; steps, batch_size, ema, flip and speeds are looked at where used."""
+    data = numbers.data
+    counts = {
+        "size_px": data.size_px,
+        "variants": data.variants,
+        "validation_clips": data.validation_clips,
+    }
+    for name, stage in numbers.stages.items():
+        counts[f"stages.{name}.at_once"] = stage.at_once
+        if len(stage.critic_widths) != len(StageNumbers.critic_widths):
+            raise TypeError(f"'critic_widths' are {stage.critic_widths}; there are four of them")
+    for name, count in counts.items():
+        if count < 1:
+            raise TypeError(f"'{name}' is {count}; it must be a whole number from 1 up")
 
 
 def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:

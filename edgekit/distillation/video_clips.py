@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from edgekit.distillation.checkpoints import write_whole
 from edgekit.distillation.clips import SUFFIXES
 from edgekit.distillation.damage import DamagedError, OnDamage, readable
+from edgekit.distillation.run_folder import digest
 from edgekit.distillation.scenes import Video, read_frames_at, scan
 from edgekit.errors import UsageError
 
@@ -97,6 +98,15 @@ class VideoClips(Dataset[Tensor]):
             )
         if most is not None and most < len(self.windows):
             self.windows = [self.windows[n * len(self.windows) // most] for n in range(most)]
+        root = videos if videos.is_dir() else videos.parent  # the folder may move
+        self.made_by = {
+            "frames": frames,
+            "size_px": size_px,
+            "augmentation": augmentation,
+            "windows": digest(
+                (one.file.relative_to(root).as_posix(), one.first, one.end) for one in self.windows
+            ),
+        }
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,24 @@ def test_the_critic_learns_and_the_given_one_stays(tmp_path: Path) -> None:
     assert all_equal(dict(still.critic.state_dict()), before)
 
 
+def test_what_is_frozen_in_a_critic_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contests: list[Contest] = []
+    settle = Contest.settle_gradients
+    monkeypatch.setattr(
+        Contest, "settle_gradients", lambda own: (contests.append(own), settle(own))
+    )
+    half = critic()
+    half[0].requires_grad_(False)
+    run(
+        tmp_path, stage(steps=2, adversary=Adversary(half, pair, "2.weight", optimiser=AdamW(1e-2)))
+    )
+    learned = contests[-1].critic
+    assert torch.equal(learned[0].weight, half[0].weight)
+    assert not torch.equal(learned[3].weight, half[3].weight)
+
+
 def test_parts_of_a_batch_add_up_for_the_critic(tmp_path: Path) -> None:
     plain = Adversary(nn.Conv2d(3, 1, 3), pair, "2.weight", optimiser=AdamW(1e-2, eps=1e-8))
     runs = [run(tmp_path / str(n), stage(adversary=plain, accumulate=n, steps=1)) for n in (1, 2)]
@@ -136,6 +155,10 @@ def test_a_stopped_contest_resumes_to_the_same_bits(tmp_path: Path) -> None:
             r"'3.weight', which is no parameter",
         ),
         ({"trains": ("0",)}, "which the stage freezes"),
+        (
+            {"adversary": Adversary(critic().requires_grad_(False), pair, "2.weight")},
+            "it cannot learn",
+        ),
         ({"losses": [Loss("critic", squared)]}, "a loss named 'critic'; that name is taken"),
         (
             {"losses": [Loss("constant", lambda b, s, t: b[0].mean())]},
@@ -181,7 +204,7 @@ def even(folder: Path, **options: Any) -> Distilled:
     The hinge loss has no gradient at the critic's last bias but what rounding leaves, and Adam steps by
     its sign.
     """
-    torch.manual_seed(4)
+    torch.manual_seed(4 + int(os.environ.get("RANK", 0)))  # the first one's critic is that of all
     plain = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 1, 1))
     own = Adversary(plain, pair, "2.weight", optimiser=Sgd(0.05))
     return run(folder, stage(adversary=own, steps=4), **options)

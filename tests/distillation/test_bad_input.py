@@ -93,6 +93,20 @@ def test_data_that_cannot_be_trained_on(tmp_path: Path, data: Any, said: str) ->
         small_run(tmp_path, data=data)
 
 
+def test_items_of_several_shapes_train_one_by_one_and_are_refused_together(tmp_path: Path) -> None:
+    items = [torch.rand(3, side, side) for side in (8, 12, 16)]
+    loss = Loss("mean", lambda b, s, t: s.output.mean())
+
+    def run(folder: str, batch_size: int) -> None:
+        stage = Stage("one", [loss], 3, trains=("6",), batch_size=batch_size)
+        own = student(norm=False)
+        small_run(tmp_path / folder, student=own, teacher=None, data=items, stages=[stage])
+
+    run("alone", 1)
+    with pytest.raises(UsageError, match=r"cannot be stacked to a batch .*unless batch_size is 1"):
+        run("together", 3)
+
+
 def test_items_that_are_dicts_need_a_forward(tmp_path: Path) -> None:
     items = [{"picture": torch.zeros(3, 8, 8)}] * 4
     with pytest.raises(UsageError, match=r"A batch is a dict, .* give forward=lambda"):
@@ -186,6 +200,17 @@ def test_a_validation_without_a_direction_or_with_a_wrong_name() -> None:
         validation("", mean=MeanMetric())
     with pytest.raises(UsageError, match="no metrics"):
         validation("")
+
+
+def test_a_validation_that_cannot_be_measured_shows_before_the_first_step(tmp_path: Path) -> None:
+    from torchmetrics.image import PeakSignalNoiseRatio
+
+    swapped = Validation(
+        Pictures(8), {"psnr": PeakSignalNoiseRatio(1.0)}, lambda b, s: (s.output, b[0])
+    )
+    with pytest.raises(UsageError, match=r"metric 'psnr' of the validation cannot compare"):
+        small_run(tmp_path / "run", validation=swapped)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:

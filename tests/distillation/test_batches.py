@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.distillation import Loss, Stage
 from edgekit.distillation.batches import Batches, Draws, Place, SeededItems, seed_everything
+from edgekit.errors import UsageError
 
 NO_LOSS = [Loss("none", lambda b, s, t: torch.zeros(()))]
 
@@ -108,3 +113,37 @@ def test_the_wait_for_batches_is_measured() -> None:
     assert len(first) == 3
     batches.take()
     assert batches.waited_seconds > waited
+
+
+class Failing:
+    """The third item is refused."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index == 2:
+            raise UsageError("The picture 2.png is damaged.")
+        return torch.zeros(1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_an_item_refuses_is_one_sentence_from_a_worker_too(workers: int) -> None:
+    batches = Batches(Failing(), stage(3, 1), Place(0, 0, 0), workers, pinned=False)
+    taken = iter(batches.take, None)
+    with pytest.raises(UsageError, match=r"^The picture 2\.png is damaged\.$"):
+        list(taken)
+
+
+class Interrupted:
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return torch.zeros(1)
+
+
+def test_ctrl_c_leaves_workers_at_work() -> None:
+    batches = Batches(Interrupted(), stage(2, 1), Place(0, 0, 0), workers=1, pinned=False)
+    assert batches.take().shape == (1, 1)

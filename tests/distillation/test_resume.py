@@ -213,3 +213,24 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"'bad' is -?inf at step 5 of stage 'features'"):
         small_run(tmp_path, stages=stages(losses=losses, trains=("*",))[:1])
     assert torch.load(tmp_path / "newest.pt", weights_only=True)["step"] == 4
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def rooted(batch: Any, student: Any, teacher: Any) -> torch.Tensor:
+        """At the third step the root of 0, whose gradient is not finite."""
+        calls.append(1)  # the first is the rehearsal's
+        error = student.output.square().mean()
+        return (error * 0).sqrt() if len(calls) == 1 + 3 else error
+
+    losses = [Loss("rooted", rooted)]
+    with pytest.raises(TrainingError, match=r"'student\.6\.weight' is not finite after step 3"):
+        small_run(
+            tmp_path,
+            stages=stages(losses=losses, trains=("6",), clip_norm=None)[:1],
+            save_every=1,
+        )
+    saved = torch.load(tmp_path / "newest.pt", weights_only=True)
+    assert saved["step"] == 2
+    assert all(value.isfinite().all() for value in saved["network"].values())

@@ -117,8 +117,25 @@ def test_a_run_is_not_resumed_on_clips_that_are_cut_in_another_way(
 ) -> None:
     other = tmp_path / "other.toml"
     other.write_text(NUMBERS.replace("flip = 0.5", "flip = 0.0"))
-    with pytest.raises(UsageError, match=r"data\.made_by\.flip is 0\.5 there, and 0\.0 here"):
+    with pytest.raises(UsageError, match=r"augmentation\.flip is 0\.5 there, and 0\.0 here"):
         run(folder, "unstopped", resume=True, validation=folder / "clips", numbers=other)
+
+
+def test_a_run_is_not_resumed_on_other_videos_that_give_as_many_clips(
+    folder: Path, unstopped: Distilled, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "b.mkv", brightening(40, seed=1))
+    with pytest.raises(UsageError, match=r"data\.made_by\.of\.of\.windows is "):
+        run(folder, "unstopped", resume=True, validation=folder / "clips", data=tmp_path)
+
+
+def test_a_mistake_about_the_validation_shows_before_clips_are_encoded(
+    folder: Path, tmp_path: Path
+) -> None:
+    for wrong in ({"lpips": tmp_path / "alexnet.pth"}, {"validation": tmp_path / "none"}):
+        with pytest.raises(UsageError, match=r"measured on validation videos|no video file"):
+            run(folder, "mistaken", **wrong)
+    assert not (folder / "mistaken").exists()
 
 
 def test_what_was_taken_from_the_teacher_is_told(folder: Path) -> None:
@@ -195,6 +212,9 @@ def test_an_official_student_has_numbers_and_a_recipe() -> None:
         ("[stages.adversarial]", "[stages.critic]", "'critic' is unknown"),
         ("initialise_from_teacher", "initialize_from_teacher", "initialise_from_teacher"),
         ("[data]", "[data", "no valid TOML"),
+        ("at_once = 1", "at_once = 0", r"'stages\.reconstruction\.at_once' is 0"),
+        ("variants = 2", "variants = 0", "'variants' is 0"),
+        ("[4, 8, 8, 8]", "[4, 8]", "there are four of them"),
     ],
 )
 def test_wrong_numbers_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
