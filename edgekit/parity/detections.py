@@ -75,9 +75,7 @@ def _without_lost_peaks(
     count = int(np.count_nonzero(lost))
     if not count:
         return (expected, actual), []
-    note = (
-        f"{count} of {ours.size} scores are 0 on one side only, where neighbours are all but equal"
-    )
+    note = f"{count} of {ours.size} scores are 0 on one side only, as where a peak test falls the other way: boxes judge these"
     kept = tuple(
         {**side, "scores": np.where(lost, 0, side["scores"])} for side in (expected, actual)
     )
