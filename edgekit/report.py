@@ -30,7 +30,9 @@ class DetectionGate:
     matched: float = 0.95
     """Least share of the model's boxes that the file has, and of the file's that the model has."""
     mean_iou: float = 0.95
-    """Least mean overlap of matched boxes."""
+    """Least mean overlap of matched boxes whose corners are further apart than the following."""
+    corner_px: float = 0.5
+    """Corners so near are the same, however small the boxes: of a box of 2 pixels, rounding costs overlap."""
     score_difference: float = 0.02
     """Most that the score of a matched box may differ by."""
     psnr_db: float | None = None
@@ -161,6 +163,10 @@ class DetectionParity:
     """The other way round."""
     mean_iou: float
     least_iou: float
+    mean_iou_apart: float
+    """Of those whose corners are further apart than the gate lets pass in any case; NaN for none."""
+    max_corner_px: float
+    """Most that a corner of a matched box is off, in pixels of the input."""
     max_score_difference: float
     gate: DetectionGate
 
@@ -174,8 +180,11 @@ class DetectionParity:
         ):
             if count > (1 - gate.matched) * total:
                 return f"{count} of {total} boxes of the {side} have no match in the {other}."
-        if self.mean_iou < gate.mean_iou:
-            return f"the mean IoU {self.mean_iou:.4f} of matched boxes is below {gate.mean_iou:g}."
+        if self.mean_iou_apart < gate.mean_iou:
+            return (
+                f"the mean IoU {self.mean_iou_apart:.4f} of boxes whose corners are more than "
+                f"{gate.corner_px:g} px apart is below {gate.mean_iou:g}."
+            )
         if self.max_score_difference > gate.score_difference:
             return (
                 f"scores of matched boxes differ by up to {self.max_score_difference:.4f}, more than "
@@ -204,7 +213,8 @@ class DetectionParity:
         )
         if self.matched:
             told += (
-                f"; IoU mean {self.mean_iou:.4f}, least {self.least_iou:.4f}; scores differ by up to "
+                f"; IoU mean {self.mean_iou:.4f}, least {self.least_iou:.4f}; corners up to "
+                f"{self.max_corner_px:.2g} px apart; scores differ by up to "
                 f"{self.max_score_difference:.2g}"
             )
         if self.matched < self.expected / 2:

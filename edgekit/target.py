@@ -130,6 +130,8 @@ def _require_sense(target: Target) -> None:
             raise ValueError(
                 f"'detections' has {precision!r}, which is none of {', '.join(PRECISIONS)}"
             )
+        if gate.corner_px < 0:
+            raise ValueError(f"'corner_px' of [detections.{precision}] must not be below 0")
         for name in ("matched", "mean_iou"):
             if not 0 <= getattr(gate, name) <= 1:
                 raise ValueError(f"'{name}' of [detections.{precision}] must be from 0 to 1")

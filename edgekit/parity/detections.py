@@ -75,9 +75,7 @@ def _without_lost_peaks(
     count = int(np.count_nonzero(lost))
     if not count:
         return (expected, actual), []
-    note = (
-        f"{count} of {ours.size} scores are 0 on one side only, where neighbours are all but equal"
-    )
+    note = f"{count} of {ours.size} scores are 0 on one side only, as where a peak test falls the other way: boxes judge these"
     kept = tuple(
         {**side, "scores": np.where(lost, 0, side["scores"])} for side in (expected, actual)
     )
@@ -133,12 +131,14 @@ def _parity(
     ours_tied = near_ties(ours, file, boxes, seen, gate)
     theirs_tied = near_ties(theirs, model, boxes, seen, gate)
     # Without candidates a box that moved cannot be told from another one that won.
-    poor = (pairs.ious < gate.mean_iou) & (file.candidates is not None)
+    apart = np.abs(ours.boxes[pairs.expected] - theirs.boxes[pairs.found]).max(-1, initial=0.0)
+    poor = (pairs.ious < gate.mean_iou) & (apart > gate.corner_px) & (file.candidates is not None)
     decided = poor & ours_tied[pairs.expected] & theirs_tied[pairs.found]
     kept = ~decided
     missing, near = _unmatched(ours, pairs.expected[kept], ours_tied, theirs, seen, gate)
     extra, _ = _unmatched(theirs, pairs.found[kept], theirs_tied, ours, seen, gate)
     ious = pairs.ious[kept]
+    far = ious[apart[kept] > gate.corner_px]
     differences = np.abs(
         ours.scores[pairs.expected[kept]].astype(np.float64) - theirs.scores[pairs.found[kept]]
     )
@@ -153,6 +153,8 @@ def _parity(
         extra=extra,
         mean_iou=float(ious.mean()) if len(ious) else float("nan"),
         least_iou=float(ious.min()) if len(ious) else float("nan"),
+        mean_iou_apart=float(far.mean()) if len(far) else float("nan"),
+        max_corner_px=float(apart[kept].max(initial=0.0)),
         max_score_difference=float(differences.max(initial=0.0)),
         gate=gate,
     )

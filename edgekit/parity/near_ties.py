@@ -41,7 +41,8 @@ def near_ties(
         return _lost_to_a_shown_one(own, other.shown, seen, gate)
     corners, scores = other.candidates
     columns = scores[:, own.labels].T  # per own box: what each candidate scores in its class
-    is_twin = overlaps(own.boxes, corners) >= gate.mean_iou
+    apart = np.abs(own.boxes[:, None] - corners).max(-1)
+    is_twin = (overlaps(own.boxes, corners) >= gate.mean_iou) | (apart <= gate.corner_px)
     is_as_good = np.abs(columns - own.scores[:, None]) <= gate.score_difference
     is_there = (is_twin & is_as_good).any(1)
     is_better = columns >= own.scores[:, None] - gate.score_difference

@@ -13,7 +13,7 @@ from edgekit.parity.detections import judge
 from edgekit.report import DetectionGate, Gate, Report
 
 BOXES = Boxes(2, ("a", "b"), (16,), (1,), "stretch", limit=40)
-GATE = Gate(100.0, detections=DetectionGate(0.99, 0.99, 0.001, 20.0))
+GATE = Gate(100.0, detections=DetectionGate(0.99, 0.99, 0.01, 0.001, 20.0))
 SPECS = BOXES.specs(128, 128)
 RANDOM = np.random.default_rng(0)
 GRID = np.stack(np.meshgrid(np.arange(8) * 16, np.arange(8) * 16), -1).reshape(-1, 2)
@@ -48,7 +48,9 @@ def test_moved_boxes_fail_by_their_overlap() -> None:
     assert not report.passed
     assert report.detections is not None
     assert report.detections.mean_iou == pytest.approx(13**2 / (2 * 14**2 - 13**2), abs=1e-3)
-    assert report.reasons == ["the mean IoU 0.7578 of matched boxes is below 0.99."]
+    assert report.reasons == [
+        "the mean IoU 0.7578 of boxes whose corners are more than 0.01 px apart is below 0.99."
+    ]
 
 
 def test_a_lost_box_is_missing_and_the_class_it_went_to_is_extra() -> None:
@@ -100,7 +102,7 @@ def test_candidates_that_nobody_sees_have_a_gate_of_their_own() -> None:
     theirs = changed(scores=ours["scores"].copy())
     theirs["scores"][0, ::2] = 0.12  # 23 dB
     assert judged(theirs, ours).passed
-    strict = replace(GATE, detections=DetectionGate(0.99, 0.99, 0.001))
+    strict = replace(GATE, detections=DetectionGate(0.99, 0.99, 0.01, 0.001))
     (reason,) = judged(theirs, ours, strict).reasons
     assert "dB is below the gate of 100 dB." in reason
 
@@ -167,3 +169,13 @@ def test_a_peak_that_a_neighbour_took_is_no_missing_box() -> None:
     assert "2 of 128 scores are 0 on one side only" in report.table()
     theirs["scores"][0, 1, 0] = 0.7
     assert not judged(theirs, ours).passed
+
+
+def test_tiny_boxes_may_lose_overlap_by_less_than_a_pixel() -> None:
+    boxes = np.concatenate([GRID, GRID + 0.5], -1)[None].astype(np.float32)
+    gate = replace(GATE, detections=DetectionGate(0.9, 0.95, 0.5, 0.02, 20.0))
+    report = judged(changed(boxes=boxes + 0.05), changed(boxes=boxes), gate)
+    assert report.passed, report.table()
+    assert report.detections is not None
+    assert report.detections.max_corner_px == pytest.approx(0.05, abs=1e-4)
+    assert not judged(changed(boxes=boxes + 0.05), changed(boxes=boxes)).passed
