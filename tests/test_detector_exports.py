@@ -11,7 +11,7 @@ from tiny_detectors import FAMILIES, TINY_CODENET, Detector
 from torch import nn
 
 import edgekit
-from edgekit.compress.codenet_w4a8 import observe, quantised_codenet
+from edgekit.compress.codenet_w4a8 import quantised_codenet, settled
 from edgekit.zoo.codenet import CoDeNet, CoDeNetConfig
 
 
@@ -27,8 +27,7 @@ def lively(network: CoDeNet) -> CoDeNet:
 def quantised() -> CoDeNet:
     network = quantised_codenet(lively(CoDeNet(TINY_CODENET)).eval())
     network.raw(torch.rand(1, 3, 64, 96))
-    observe(network, on=False)
-    return network
+    return settled(network)
 
 
 WHOLE = CoDeNetConfig(**{**vars(TINY_CODENET), "whole_offsets": True})

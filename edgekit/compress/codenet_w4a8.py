@@ -33,7 +33,7 @@ def quantised_codenet(network: CoDeNet, options: W4A8 | None = None) -> CoDeNet:
     """A copy of a trained network to tune further. Norms are folded, with their statistics frozen.
 
     Ranges of activations start empty and follow the inputs until `observe(network, on=False)`. Not
-    quantised: biases and what the heads give.
+    quantised: biases and what the heads give. To export it, see `settled`.
     """
     quantised = copy.deepcopy(network)
     _Placement(options or W4A8()).place(quantised)
@@ -52,6 +52,19 @@ def quantisers(network: nn.Module) -> Iterator[ActivationQuantiser]:
     for module in network.modules():
         if isinstance(module, ActivationQuantiser):
             yield module
+
+
+def settled(network: CoDeNet) -> CoDeNet:
+    """A copy to export: weights are plain quantised numbers, ranges are constants.
+
+    Raises UsageError if a range of activations has seen no input.
+    """
+    finished = copy.deepcopy(network)
+    # A shared quantiser has several places, and each is replaced.
+    for name, module in list(finished.named_modules(remove_duplicate=False)):
+        if isinstance(module, QuantisedConv | QuantisedSquareDepthwise | ActivationQuantiser):
+            finished.set_submodule(name, module.settled())
+    return finished
 
 
 class _Placement:
@@ -116,11 +129,10 @@ class _Placement:
 
     def deformable(self, layers: nn.Sequential, index: int) -> None:
         layer, norm = cast(SquareDeformConv, layers[index]), cast(nn.BatchNorm2d, layers[index + 1])
-        parts = cast(dict[str, nn.Module], layer._modules)
         pointwise = QuantisedConv(layer.conv_channel, norm, self.bits)
-        parts["conv_scale"] = QuantisedConv(layer.conv_scale, None, self.bits)
-        parts["bound"] = nn.Sequential(layer.bound, self.quantiser())
-        parts["conv"] = QuantisedSquareDepthwise(layer.conv, self.bits)
-        parts["conv_channel"] = nn.Sequential(self.quantiser(), pointwise)
+        layer.set_submodule("conv_scale", QuantisedConv(layer.conv_scale, None, self.bits))
+        layer.set_submodule("bound", nn.Sequential(layer.bound, self.quantiser()))
+        layer.set_submodule("conv", QuantisedSquareDepthwise(layer.conv, self.bits))
+        layer.set_submodule("conv_channel", nn.Sequential(self.quantiser(), pointwise))
         layers[index + 1] = nn.Identity()
         self.follow(layers, index + 2)

@@ -6,6 +6,7 @@ weights symmetric per output channel, activations asymmetric per tensor. Gradien
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from math import ceil
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgekit.errors import UsageError
 from edgekit.zoo.square_deform import SquareDepthwise, square_depthwise
 
 FEW_WEIGHTS = 10
@@ -97,6 +99,15 @@ class QuantisedConv(nn.Module):
             bias = bias + self.conv.bias * factor
         return self.conv.weight * factor.reshape(-1, 1, 1, 1), bias
 
+    @torch.no_grad()
+    def settled(self) -> nn.Conv2d:
+        """An ordinary convolution with the quantised weight."""
+        weight, bias = self.folded()
+        conv = copy.deepcopy(self.conv)
+        conv.weight = nn.Parameter(quantised_weight(weight, self.chosen))
+        conv.bias = None if bias is None else nn.Parameter(bias.clone())
+        return conv
+
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.folded()
         conv = self.conv
@@ -111,6 +122,13 @@ class QuantisedSquareDepthwise(nn.Module):
         super().__init__()
         self.inner = inner
         self.chosen = chosen
+
+    @torch.no_grad()
+    def settled(self) -> SquareDepthwise:
+        """An ordinary one with the quantised weight."""
+        layer = copy.deepcopy(self.inner)
+        layer.weight = nn.Parameter(quantised_weight(self.inner.weight, self.chosen))
+        return layer
 
     def forward(self, x: Tensor, dilation: Tensor) -> Tensor:
         weight = quantised_weight(self.inner.weight, self.chosen)
@@ -141,10 +159,22 @@ class ActivationQuantiser(nn.Module):
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes, around 0; scale; and the zero point: value = (codes + zero) / scale."""
+        scale, zero = self.scale_and_zero()
+        return torch.round(scale * x - zero), scale, zero
+
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
         low, high = self.range.unbind()
         scale = (1 / (high - low).clamp_min(FLAT)) * (2**self.bits - 1)
-        zero = torch.round(scale * low) + 2 ** (self.bits - 1)
-        return torch.round(scale * x - zero), scale, zero
+        return scale, torch.round(scale * low) + 2 ** (self.bits - 1)
+
+    def settled(self) -> RoundedActivation:
+        """With the range as it is now. Raises UsageError before the first input."""
+        if not self.range.any():
+            raise UsageError(
+                "A quantiser has seen no input yet: let the quantised network look at some pictures first."
+            )
+        scale, zero = self.scale_and_zero()
+        return RoundedActivation(scale.item(), zero.item())
 
     def _observe(self, x: Tensor) -> None:
         values = x.flatten()
@@ -157,3 +187,15 @@ class ActivationQuantiser(nn.Module):
             self.range.copy_(seen)
         else:
             self.range += (RANGE_MOMENTUM - 1) * self.range + (1 - RANGE_MOMENTUM) * seen
+
+
+class RoundedActivation(nn.Module):
+    """What ActivationQuantiser does with one range, in five operators."""
+
+    def __init__(self, scale: float, zero: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.zero = zero
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (torch.round(x * self.scale - self.zero) + self.zero) / self.scale

@@ -16,9 +16,10 @@ from golden_detectors import (
 from tiny_detectors import TINY_CODENET
 from torch import Tensor
 
-from edgekit.compress.codenet_w4a8 import W4A8, observe, quantised_codenet, quantisers
+from edgekit.compress.codenet_w4a8 import W4A8, observe, quantised_codenet, quantisers, settled
 from edgekit.detection.losses_centres import CentreLoss
 from edgekit.detection.targets import Target
+from edgekit.errors import UsageError
 from edgekit.zoo.codenet import CoDeNet, CoDeNetConfig
 
 
@@ -87,3 +88,20 @@ def test_a_quantised_network_is_tuned_and_its_norms_stay_frozen() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert means
     assert all(torch.equal(means[key], dict(network.named_buffers())[key]) for key in means)
+
+
+@torch.no_grad()
+def test_a_settled_network_computes_the_same_with_ordinary_layers() -> None:
+    torch.manual_seed(0)
+    network = quantised_codenet(CoDeNet(TINY_CODENET).eval()).double()
+    with pytest.raises(UsageError, match="has seen no input yet"):
+        settled(network)
+    image = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    network.raw(image)
+    observe(network, on=False)
+    finished = settled(network)
+    for mine, expected in zip(finished.raw(image), network.raw(image)):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-9)
+    assert not list(quantisers(finished))
+    weight = finished.layer1[1].b2[0].weight
+    assert max(len(channel.unique()) for channel in weight) <= 16
