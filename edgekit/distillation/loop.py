@@ -118,7 +118,7 @@ def distill(
 
     Raises:
         UsageError: a tap, module, shape, data set or folder cannot be used as asked.
-        TrainingError: a loss is not finite; the message names the step and the term.
+        TrainingError: a loss, or a weight, is not finite; the message names the step and the term.
         StoppedError: Ctrl-C or SIGTERM came; the run was saved, and can be resumed.
         MissingEnvironmentError: the `train` extra is not installed.
     """

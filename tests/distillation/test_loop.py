@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from signal import SIGINT, raise_signal
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from small_distillation import Pictures, small_run, stages, student, teacher, weights
+from small_distillation import Pictures, all_equal, small_run, stages, student, teacher, weights
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -27,8 +28,8 @@ from edgekit.distillation import (
     Tapped,
     Validation,
 )
-from edgekit.distillation.loop import distill
-from edgekit.errors import TrainingError
+from edgekit.distillation.loop import Distilled, distill
+from edgekit.errors import StoppedError, TrainingError
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -313,14 +314,21 @@ def test_outputs_computed_before_can_stand_for_the_teacher(tmp_path: Path) -> No
 def test_half_precision_trains_and_resumes(tmp_path: Path, precision: Any) -> None:
     from edgekit.distillation import Hardware
 
-    own = student()
-    hardware = Hardware("cpu", precision=precision)
-    made = small_run(tmp_path, student=own, hardware=hardware, validation=accuracy())
-    assert {value.dtype for value in weights(made).values()} == {torch.float32, torch.int64}
-    assert all(math.isfinite(record.get("loss", 0)) for record in records(tmp_path))
-    small_run(
-        tmp_path, student=student(), hardware=hardware, validation=accuracy(), resume=True,
-    )  # fmt: skip
+    def run(folder: str, **options: Any) -> Distilled:
+        hardware = Hardware("cpu", precision=precision)
+        return small_run(tmp_path / folder, hardware=hardware, validation=accuracy(), **options)
+
+    expected = weights(run("unstopped"))
+    assert {value.dtype for value in expected.values()} == {torch.float32, torch.int64}
+    for item in (
+        4 + 4 * 4 + 1,
+        4 + 6 * 4 + 2 * 6 + 1,
+    ):  # in either stage, of which the rehearsal draws 2
+        left = iter(range(item - 1, -1, -1))
+        stopping = Pictures(on_item=lambda _, left=left: next(left, 1) or raise_signal(SIGINT))
+        with pytest.raises(StoppedError):
+            run(f"stopped-{item}", data=stopping)
+        assert all_equal(weights(run(f"stopped-{item}", resume=True)), expected)
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
