@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -41,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     np.save(folder / "z.npy", np.zeros((1, 32, 5, 32, 32), np.float32))
     _make_clips_and_teacher(folder)
+    _make_pictures_with_boxes(folder)
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -72,10 +74,27 @@ def _make_clips_and_teacher(folder: Path) -> None:
         container.mux(stream.encode())
 
 
+def _make_pictures_with_boxes(folder: Path) -> None:
+    from PIL import Image
+
+    picture = Image.effect_noise((400, 300), 60).convert("RGB")
+    picture.save(folder / "street.jpg")
+    (folder / "pictures").mkdir()
+    picture.save(folder / "pictures" / "1.jpg")
+    marked = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 400, "height": 300}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [9, 9, 90, 90], "area": 8100, "iscrowd": 0}
+        ],
+    }  # fmt: skip
+    (folder / "annotations.json").write_text(json.dumps(marked))
+
+
 def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
     assert verbs == {
-        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill",
+        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate",
     }  # fmt: skip
 
 
