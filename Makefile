@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two processes: captures and searches are Python, on one core. Files stay whole, for what their tests share.
+IN_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: demo test test-quick lint wheel clean
 
@@ -12,10 +14,10 @@ demo: $(STAMP)
 	$(BIN)/python -m edgekit.demo demo/turbo-vaed.bundle demo/turbo-vaed.png
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(IN_PARALLEL)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
