@@ -31,6 +31,7 @@ SMALL = {
     "mobiledet-dsp": (64, 80, None),
     "mobiledet-edgetpu": (64, 80, None),
     "mobiledet-gpu": (64, 80, None),
+    "leyolo-composites": (64, 96, None),
     "leyolo-nano": (64, 96, None),
     "leyolo-small": (64, 96, None),
     "leyolo-medium": (64, 96, None),
