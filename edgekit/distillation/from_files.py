@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.data_folder import suggestion
 from edgekit.distillation.damage import OnDamage
 from edgekit.errors import MissingEnvironmentError, UsageError
 from edgekit.recipe import find_recipe
@@ -61,8 +60,8 @@ def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
     recipe = find_recipe(name)
     if recipe.family not in RECIPES:
         raise UsageError(
-            f"There is no distillation recipe for '{recipe.name}' ({suggestion(recipe.family, list(RECIPES))}) "
-            "edgekit.distill takes any student and teacher from Python."
+            f"There is no recipe to train '{recipe.name}' of the family {recipe.family}; there are some for "
+            f"{', '.join(RECIPES)}. edgekit.distill takes any student and teacher from Python."
         )
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:

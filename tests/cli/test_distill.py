@@ -112,7 +112,7 @@ def test_a_model_without_a_recipe_is_told_from_one_that_does_not_exist(
 ) -> None:
     found = edgekit("distill", "mobilenet-v2", "--data", "clips")
     assert found.code == 2
-    assert "no distillation recipe for 'mobilenet-v2'" in found.err
+    assert "no recipe to train 'mobilenet-v2'" in found.err
     unknown = edgekit("distill", "turbo-vaed-mimi", "--data", "clips")
     assert "did you mean 'turbo-vaed-mini'?" in unknown.err
 

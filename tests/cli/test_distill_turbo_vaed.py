@@ -69,8 +69,8 @@ def test_clips_that_are_no_whole_latents_are_refused(
 def test_a_model_without_a_recipe_names_those_with_one(edgekit: Command, folder: Path) -> None:
     found = edgekit("distill", "mobilenet-v2", "--data", "clips")
     assert found.code == 2
-    assert "no distillation recipe for 'mobilenet-v2'" in found.err
-    assert "turbo-vaed" in found.err
+    assert "no recipe to train 'mobilenet-v2'" in found.err
+    assert "turbo-vaed-mini, turbo-vaed, leyolo" in found.err
 
 
 def test_options_that_a_recipe_does_not_take_are_refused(edgekit: Command, folder: Path) -> None:

@@ -31,7 +31,7 @@ def refused(edgekit: Command, place: Path, *arguments: object, code: int = 2) ->
     [
         (["turbo-vaed-mni", "--target", "onnx"], "did you mean 'turbo-vaed-mini'?"),
         ([SMALL, "--target", "onx"], "did you mean 'onnx'?"),
-        (["zzz", "--target", "onnx"], "there are fbnet-c, mcunet-256kb"),
+        (["zzz", "--target", "onnx"], "there are codenet-a, codenet-b"),
         ([SMALL], "Missing option '--target'."),
         (["--target", "onnx"], "Missing argument"),
         ([SMALL, "--target", "onnx", "--bogus"], "No such option"),
