@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
+from edgekit.detection.picture_file import read_picture
 from edgekit.errors import UsageError
 
 STAMP_SIDE_PX = 384
@@ -202,7 +203,7 @@ def write_coco(composites: Composites, folder: Path) -> Path:
 
 def _photograph(path: Path, side_px: int) -> Image.Image:
     """RGB, its shorter side no longer than `side_px`."""
-    picture = _opened(path).convert("RGB")
+    picture = read_picture(path)
     scale = side_px / min(picture.size)
     if scale >= 1:
         return picture

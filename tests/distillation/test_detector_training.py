@@ -7,22 +7,34 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_detectors import FAMILIES
 
+from edgekit.box_contract import Boxes
 from edgekit.detection.detections import Detections
 from edgekit.detection.targets import Target
-from edgekit.distillation.detectors import MeanPrecision, annotated, read_numbers, targets_of, train
+from edgekit.distillation.detectors import (
+    LOSSES,
+    MeanPrecision,
+    Training,
+    annotated,
+    read_numbers,
+    targets_of,
+    train,
+)
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.pictures import FROM_THE_MIDDLE
 from edgekit.distillation.run_folder import read_metrics
+from edgekit.distillation.taps import Outputs
 from edgekit.errors import UsageError
+from edgekit.image_contract import ImageContract
 
 RECIPE = """
 name = "tiny"
 family = "leyolo"
 summary = "two kinds"
 source = "this test"
-parameters = 138072
+parameters = 68326
 
 [architecture]
 width = 0.25
@@ -105,6 +117,28 @@ def test_a_detector_trains_from_annotations_and_is_measured_on_the_way(
     assert boxes.shape == (1, 84, 4)
     assert scores.shape == (1, 84, 2)
     assert (trained.folder / "student.safetensors").is_file()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_s_loss_takes_what_its_heads_give_and_moves_them(
+    pictures: Path, family: str
+) -> None:
+    torch.manual_seed(0)
+    network = FAMILIES[family]().train()
+    boxes = Boxes(3, ("red", "green", "blue"), (8,), (1,), "stretch")
+    contract = ImageContract(64, 64, 32, "BGR", (0.5,) * 3, (0.5,) * 3, boxes)
+    training = Training(contract, LOSSES[family])
+    items = annotated(pictures, 64, FROM_THE_MIDDLE)
+    batch = torch.utils.data.default_collate([items[index] for index in range(4)])
+    heads = training.heads(network, batch)
+    loss = training.term(batch, Outputs(heads), Outputs())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    with torch.no_grad():
+        output = training.boxes(network.eval(), batch)
+    found, expected = training.found_and_expected(batch, Outputs(output))
+    assert len(found) == len(expected) == 4
 
 
 def test_items_become_targets_without_their_padding(pictures: Path) -> None:

@@ -16,6 +16,7 @@ from golden_detectors import (
     trainable,
     worst_difference,
 )
+from tiny_detectors import TINY_MOBILEDET
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,20 +27,7 @@ from edgekit.zoo.mobiledet import MobileDetBackbone, MobileDetConfig, in_eights,
 from edgekit.zoo.same_conv import SameConv
 
 VARIANTS = ("cpu", "edgetpu", "dsp", "gpu")
-TINY = MobileDetConfig(
-    stem=8,
-    blocks=(
-        ("inverted", 3, 0, 8, 1, False),
-        ("fused", 3, 2, 8, 2, False),
-        ("tucker", 3, (0.5, 0.5), 16, 2, False),
-        ("inverted", 5, 2, 16, 2, False),
-        ("inverted", 3, 2, 16, 1, True),
-        ("inverted", 3, 2, 24, 2, False),
-    ),
-    classes=4,
-    activation="hard-swish",
-    squeeze=True,
-)
+TINY = replace(TINY_MOBILEDET, classes=4)
 
 
 def config(variant: str, **changes: Any) -> MobileDetConfig:
