@@ -1,4 +1,4 @@
-"""The exponential moving average of weights (EMA)."""
+"""The exponential moving average of weights (EMA), and of the statistics that belong to them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from torch import Tensor, nn
 from edgekit.distillation.sharding import local, shard_like, whole
 
 
+def statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Floating buffers by name, such as BatchNorm's moving means and variances.
+
+    Averaged weights need the average of these: with those of the latest weights, a detector that finds a
+    quarter of its boxes found none.
+    """
+    return {name: value for name, value in network.named_buffers() if value.is_floating_point()}
+
+
 class Average:
-    """Averages of `parameters`, which begin at what those are."""
+    """Averages of `values`, which begin at what those are."""
 
     @torch.no_grad()
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
-        self._names = list(parameters)
+    def __init__(self, values: Mapping[str, Tensor], decay: float) -> None:
+        self._names = list(values)
         self._decay = decay
         # A half-precision average would not move: its steps are a thousandth of its value.
-        self._means = [p.detach().float().clone() for p in parameters.values()]
+        self._means = [value.detach().float().clone() for value in values.values()]
         self._own = [local(mean) for mean in self._means]
-        self._values = [local(p) for p in parameters.values()]
+        self._values = [local(value) for value in values.values()]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -29,7 +38,7 @@ class Average:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """The averages become the parameters."""
+        """The averages become the values."""
         for mean, value in zip(self._own, self._values):
             value.copy_(mean)
 

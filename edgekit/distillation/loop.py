@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edgekit.distillation import run_folder as files
 from edgekit.distillation import sharding
 from edgekit.distillation.adversary import Contest
-from edgekit.distillation.averaging import Average
+from edgekit.distillation.averaging import Average, statistics
 from edgekit.distillation.batches import (
     Batches,
     Place,
@@ -183,7 +183,8 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
         built += contest.optimisers()
     optimisers: list[Any] = [fabric.setup_optimizers(one) for one in built]
     rates = [[group["lr"] for group in one.param_groups] for one in optimisers]
-    average = None if stage.ema is None else Average(moving, stage.ema)
+    averaged = {**moving, **statistics(network)}
+    average = None if stage.ema is None else Average(averaged, stage.ema)
     restore_stage(state, optimisers, average, contest)
     place = Place(run.seed, state.stage, state.step, fabric.global_rank, fabric.world_size)
     batches = Batches(items, stage, place, run.workers, pinned=fabric.device.type == "cuda")

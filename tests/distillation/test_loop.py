@@ -167,6 +167,27 @@ def test_the_result_is_the_exponential_mean_of_the_weights(tmp_path: Path) -> No
     assert result == pytest.approx(0.7 * mean + 0.3 * (seen[-2] + 0.05), rel=1e-5)
 
 
+def test_statistics_are_averaged_with_the_weights_that_they_belong_to(tmp_path: Path) -> None:
+    """With the latest statistics and averaged weights, a trained detector found no box at all."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    norm, seen = network[1], [network[1].running_mean.clone()]
+
+    def noting(_batch: Any, found: Any, _target: Any) -> Tensor:
+        seen.append(norm.running_mean.clone())
+        return found.output.square().mean()
+
+    stage = Stage("only", [Loss("noting", noting)], steps=5, optimiser=Sgd(0.1), ema=0.7)
+    model, _ = distill(network, None, torch.randn(8, 1, 6, 6), [stage], run=tmp_path)
+    *_, first = seen[:1]
+    after = seen[-5:]  # without the rehearsal's
+    mean = first
+    for value in after:
+        mean = 0.7 * mean + 0.3 * value
+    assert not torch.allclose(mean, after[-1], rtol=1e-3)
+    torch.testing.assert_close(model.module[1].running_mean, mean)
+    assert model.module[1].num_batches_tracked == 5
+
+
 def test_without_an_average_the_result_is_the_last_weights(tmp_path: Path) -> None:
     *_, result = seen_biases(tmp_path, steps=4, optimiser=Sgd(0.1, momentum=0.0), ema=None)
     assert result == pytest.approx(4 * 0.05)
