@@ -169,8 +169,14 @@ class Composites:
         return Image.open(file).convert("RGB")
 
 
-def write_coco(composites: Composites, folder: Path) -> Path:
-    """`pictures/000000.jpg` ... and `annotations.json` in COCO's format, whose path is returned."""
+def write_coco(
+    composites: Composites, folder: Path, categories: Sequence[str] | None = None
+) -> Path:
+    """`pictures/000000.jpg` ... and `annotations.json` in COCO's format, whose path is returned.
+
+    With `categories` the things are none of these: no box is annotated, and what a detector of these
+    categories finds there is a hallucination.
+    """
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     images: list[dict[str, object]] = []
@@ -187,6 +193,8 @@ def write_coco(composites: Composites, folder: Path) -> Path:
                 "height": made.picture.height,
             }
         )
+        if categories is not None:
+            continue
         for (x1, y1, x2, y2), label in zip(made.boxes.tolist(), made.labels.tolist(), strict=True):
             annotations.append(
                 {
@@ -194,9 +202,13 @@ def write_coco(composites: Composites, folder: Path) -> Path:
                     "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0,
                 }
             )  # fmt: skip
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(composites.classes)]
+    names = composites.classes if categories is None else categories
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": label + 1, "name": name} for label, name in enumerate(names)],
+    }
     file = folder / "annotations.json"
-    content = {"images": images, "annotations": annotations, "categories": categories}
     file.write_text(json.dumps(content), encoding="utf-8")
     return file
 

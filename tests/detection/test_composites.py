@@ -106,3 +106,15 @@ def test_what_cannot_be_pasted_is_named(
         Composites(photographs, {"broken": [broken]}, 1, 0, PLAIN)
     with pytest.raises(UsageError, match="the class 'cat' has no stamps"):
         Composites(photographs, {**stamps, "cat": []}, 1, 0, PLAIN)
+
+
+def test_things_of_no_category_have_no_boxes(
+    files: tuple[list[Path], dict[str, list[Path]]], tmp_path: Path
+) -> None:
+    composites = Composites(*files, 3, 0, PLAIN)
+    content = json.loads(write_coco(composites, tmp_path / "none", ["cat", "dog"]).read_text())
+    assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
+    assert content["annotations"] == []
+    assert len(content["images"]) == 3
+    marked = json.loads(write_coco(composites, tmp_path / "marked").read_text())
+    assert len(marked["annotations"]) >= 3
