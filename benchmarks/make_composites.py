@@ -28,18 +28,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fetch_assets import asset
 
 CLASSES = {
-    "mammal": "animals/mammals",
-    "bird": "animals/birds",
-    "fish": "animals/fish",
-    "insect": "animals/insects",
-    "fruit": "food/fruit",
-    "vegetable": "food/vegetables",
-    "flower": "plants/flowers",
-    "tool": "household/tools",
-    "instrument": "hobbies/music",
-    "sign": "town/roadsigns",
+    "mammal": ["animals/mammals/**/*.png"],
+    "bird": ["animals/birds/*.png"],
+    "fish": ["animals/fish/*.png"],
+    "fruit": ["food/fruit/*.png"],
+    "flower": ["plants/flowers/*.png"],
+    "sign": ["town/roadsigns/*.png"],
+    "coin": ["symbols/money/*/coins/*.png"],
+    "celestial body": ["space/moon/*.png", "space/planets/[1-9]*.png"],
 }
-"""Kinds with nine photographed stamps and more."""
+"""Kinds with eleven photographed stamps and more, whose things look like one another.
+
+Insects, instruments, tools and vegetables were tried too. From 7 to 14 stamps that have little in common, a
+detector learns those stamps: it found 57 to 86 % of them (AP50), and 1 to 17 % of others of their kind.
+"""
 LOOK_ALIKES = {
     "ball": ["sports/*ball.png", "sports/soccer.png"],
     "nut": ["food/nuts/*.png"],
@@ -60,8 +62,10 @@ LOOK_ALIKES = {
              "seasonal/christmas/Roast_turkey.png"],
     "flag or face": ["town/flags/*.png", "symbols/faces/*.png"],
     "optics": ["hobbies/*.png"],
+    "vegetable": ["food/vegetables/*.png"],
+    "insect": ["animals/insects/*.png"],
 }  # fmt: skip
-"""Kinds that are of no trained class and look like one: a ball like a fruit, a key like a tool."""
+"""Kinds that are of no trained class and look like one: a ball like a celestial body, a vegetable like a fruit."""
 FAR = {
     "vehicle": [
         "vehicles/auto/*.png", "vehicles/cycle/*.png", "vehicles/emergency/f*.png", "vehicles/flight/**/*.png",
@@ -69,8 +73,8 @@ FAR = {
         "vehicles/construction/*.png", "military/vehicles/*.png",
     ],
     "garment": ["clothes/t_*.png", "clothes/hats/*.png"],
-    "celestial body": ["space/planets/[1-9]*.png", "space/moon/*.png"],
-    "coin": ["symbols/money/euro/coins/*.png", "symbols/money/japanese/*.png"],
+    "tool": ["household/tools/*.png"],
+    "instrument": ["hobbies/music/**/*.png"],
     "chessman": ["symbols/chess/*.png"],
     "tombstone": ["seasonal/halloween/grave*.png"],
     "household thing": [
@@ -104,8 +108,8 @@ BACKGROUNDS = {
 
 def stamps_of(folder: Path, held_out: bool) -> dict[str, list[Path]]:
     chosen = {}
-    for name, below in CLASSES.items():
-        files = photographed(folder, [f"{below}/**/*.png"])
+    for name, patterns in CLASSES.items():
+        files = photographed(folder, patterns)
         chosen[name] = [file for number, file in enumerate(files) if (number % 4 == 3) == held_out]
     return chosen
 
@@ -188,7 +192,10 @@ def _write(made: Set, count: int, folder: Path, size: int) -> None:
         for file in sorted(fetched(package).glob(pattern))
     ]
     stamps = made.stamps(fetched("stamps"))
-    composites = Composites(files, stamps, count, made.seed, CompositeOptions(size, size))
+    varied = (
+        {"turn_degrees": 25.0, "stretch": 0.4, "hue": 0.1} if made.photographs == "train" else {}
+    )
+    composites = Composites(files, stamps, count, made.seed, CompositeOptions(size, size, **varied))
     annotations = write_coco(composites, folder, None if made.is_known else list(CLASSES))
     things = {kind: len(found) for kind, found in stamps.items()}
     print(f"{annotations}: {count} pictures, {len(files)} photographs, stamps {things}")
