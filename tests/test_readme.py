@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "z.npy", np.zeros((1, 32, 5, 32, 32), np.float32))
     _make_clips_and_teacher(folder)
     _make_pictures_with_boxes(folder)
+    _make_ssd(folder / "ssd-mobilenet-v2.safetensors")
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -74,6 +75,20 @@ def _make_clips_and_teacher(folder: Path) -> None:
         container.mux(stream.encode())
 
 
+def _make_ssd(path: Path) -> None:
+    """A teacher of random weights that sees people everywhere."""
+    import torch
+    from safetensors.torch import save_file
+
+    from edgekit.recipe import find_recipe
+    from edgekit.zoo.families import build_network
+
+    network: Any = build_network(find_recipe("ssd-mobilenet-v2"))
+    with torch.no_grad():
+        network.class_heads[1][0].bias[1] = 5.0
+    save_file(network.state_dict(), path)
+
+
 def _make_pictures_with_boxes(folder: Path) -> None:
     from PIL import Image
 
@@ -94,7 +109,7 @@ def _make_pictures_with_boxes(folder: Path) -> None:
 def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
     assert verbs == {
-        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate",
+        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate", "label",
     }  # fmt: skip
 
 
