@@ -96,6 +96,8 @@ def label(
             progress(f"{number} of {len(frames)}")
             found = teacher(frame.picture, thresholds)
             parts[frame.is_held_out].add(frame, found, teacher.boxes.names)
+        for held_out, part in parts.items():
+            _require_pictures(part, HELD_OUT if held_out else TRAIN)
         _require_boxes(parts[False], teacher.name, thresholds.score)
         for part in parts.values():
             part.write(f"boxes of {teacher.name} with scores above {thresholds.score:g}")
@@ -122,6 +124,14 @@ def _place(options: LabelOptions, *, held_out: bool) -> str:
     if not options.held_out:
         return "."
     return HELD_OUT if held_out else TRAIN
+
+
+def _require_pictures(part: _Part, name: str) -> None:
+    if not part.images:
+        raise UsageError(
+            f"There is no frame for '{name}': give another share to hold out (--held-out), or take more "
+            "frames of each video (--every)."
+        )
 
 
 def _require_boxes(part: _Part, teacher: str, score: float) -> None:

@@ -152,6 +152,8 @@ def test_the_held_out_share_is_the_end_of_each_video(video: Path, tmp_path: Path
         (LabelOptions(classes=("red", "red")), "'red' is given twice"),
         (LabelOptions(every=0), "Every 0 frames is none"),
         (LabelOptions(held_out=1.0), "held-out share of 1 is none"),
+        (LabelOptions(held_out=0.1), "no frame for 'held-out'"),
+        (LabelOptions(held_out=0.9), "no frame for 'train'"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_sentence_and_leave_nothing(
