@@ -15,7 +15,7 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.api import evaluate, export, load, run, stream, verify
+    from edgekit.api import evaluate, export, label, load, run, stream, verify
     from edgekit.bundle import Bundle
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
@@ -40,6 +40,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "label",
     "load",
     "memory_plan",
     "run",
@@ -57,6 +58,7 @@ _HOMES = {
     "distill": "edgekit.distillation.loop",
     "evaluate": "edgekit.api",
     "export": "edgekit.api",
+    "label": "edgekit.api",
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",
     "run": "edgekit.api",

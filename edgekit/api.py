@@ -1,4 +1,4 @@
-"""What `import edgekit` offers: load, export, run, stream, verify, evaluate."""
+"""What `import edgekit` offers: load, export, run, stream, verify, evaluate, label."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from edgekit.contract import Size
 from edgekit.detection.coco_evaluation import Evaluation, evaluate_detector
 from edgekit.detection.detector import Detector, detector_of_bundle, detector_of_model
 from edgekit.detection.in_the_file import InTheFile
+from edgekit.detection.labelling import SURE_SCORE, Labelled, LabelOptions
+from edgekit.detection.labelling import label as written_labels
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model, silent
 from edgekit.model import RANDOM_WEIGHTS, Model, model_of_module, model_of_recipe
@@ -205,6 +207,34 @@ def evaluate(
     found = detector_of(detector, weights)
     return evaluate_detector(
         found, Path(annotations), Path(images), score=score, iou=iou, progress=progress
+    )
+
+
+def label(
+    teacher: Model | Bundle | str | Path,
+    data: str | Path,
+    output: str | Path,
+    *,
+    weights: str | Path | None = None,
+    score: float = SURE_SCORE,
+    iou: float | None = None,
+    classes: Sequence[str] = (),
+    every: int = 1,
+    held_out: float = 0.0,
+    progress: Callable[[str], None] = silent,
+) -> Labelled:
+    """Boxes of a teacher on pictures and videos, as annotations in COCO's JSON that a student trains on.
+
+    The teacher is what `evaluate` takes. `data` is a file or a folder; of videos one frame in `every` is
+    taken. With `held_out` that share at the end of each video goes into a folder of its own.
+
+    Raises:
+        MissingEnvironmentError: the folder cannot be written, or videos need PyAV.
+        UsageError: `output` exists, a file or an option cannot be used, or nothing was found.
+    """
+    options = LabelOptions(score, iou, tuple(classes), every, held_out)
+    return written_labels(
+        detector_of(teacher, weights), Path(data), Path(output), options, progress
     )
 
 

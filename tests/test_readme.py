@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "z.npy", np.zeros((1, 32, 5, 32, 32), np.float32))
     _make_clips_and_teacher(folder)
     _make_pictures_with_boxes(folder)
+    _make_ssd(folder / "ssd-mobilenet-v2.safetensors")
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -74,6 +75,22 @@ def _make_clips_and_teacher(folder: Path) -> None:
         container.mux(stream.encode())
 
 
+def _make_ssd(path: Path) -> None:
+    """A teacher that sees people everywhere."""
+    import torch
+    from safetensors.torch import save_file
+
+    from edgekit.recipe import find_recipe
+    from edgekit.zoo.families import build_network
+
+    network: Any = build_network(find_recipe("ssd-mobilenet-v2"))
+    with torch.no_grad():
+        for head in network.class_heads:
+            head[0].weight.zero_()
+            head[0].bias[1] = 5.0
+    save_file(network.state_dict(), path)
+
+
 def _make_pictures_with_boxes(folder: Path) -> None:
     from PIL import Image
 
@@ -94,7 +111,7 @@ def _make_pictures_with_boxes(folder: Path) -> None:
 def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
     assert verbs == {
-        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate",
+        "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate", "label",
     }  # fmt: skip
 
 
@@ -108,6 +125,8 @@ def test_every_readme_command_succeeds_in_the_readme_s_order(
         if "turbo-vaed-ltx" in words:  # 512x512x17 takes minutes and 7 GB here
             words[words.index("512x512")] = "64x64"
             words[words.index("17")] = "9"
+        if "label" in words:  # of ten frames
+            words[words.index("5")] = "2"
         if "distill" in words:  # hours
             words[words.index("2000")] = "4"
             words += ["--workers", "0"]

@@ -26,7 +26,12 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
 
 def distill(
     name: Annotated[str, typer.Argument(help="A model with a distillation recipe.")],
-    data: Annotated[Path, typer.Option(help="A video, or a folder of videos, to train on.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A video, or a folder of videos, to train on; of a detector annotations in COCO's JSON."
+        ),
+    ],
     teacher: Annotated[Path, typer.Option(help="Folder of the teacher's weights.")] = Path("taef2"),
     # Not --run: torchrun takes that for an option of its own.
     output: Annotated[
@@ -54,7 +59,8 @@ def distill(
     ] = "auto",
     precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS))] = "32-true",
     numbers: Annotated[
-        Path | None, typer.Option(help="A TOML file in place of the recipe's (turbo-vaed-*).")
+        Path | None,
+        typer.Option(help="A TOML file in place of the recipe's (turbo-vaed-*, detectors)."),
     ] = None,
     perceptual: Annotated[
         Path | None,

@@ -4,7 +4,8 @@
 
     edgekit distill leyolo-composites --data train/ --look-alikes look-alikes/ --initial leyolo-composites.safetensors
 
-The second fine-tunes a trained detector so that it hallucinates less; see look_alikes.py.
+The second fine-tunes a trained detector so that it hallucinates less; see look_alikes.py. Features of a
+teacher are matched beside the boxes where --numbers asks for it; see detector_features.py.
 Annotations are COCO's; pictures lie in `pictures` or `images` beside them, or beside the JSON file itself.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from edgekit.detection.losses_leyolo import LeYOLOLoss
 from edgekit.detection.losses_ssd import SSDLoss
 from edgekit.detection.suppression import suppressed
 from edgekit.detection.targets import Losses, Target
+from edgekit.distillation.detector_features import AsTaken, feature_teacher
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.look_alikes import WithLookAlikes, WithoutBoxes
 from edgekit.distillation.loop import Distilled, distill
@@ -71,6 +73,8 @@ class Numbers:
     validate_every: int
     look_alikes: float = 0.25
     """Share of pictures in whose place a look-alike is shown, where there are some."""
+    features: dict[str, Any] = field(default_factory=dict)
+    """What is matched of a teacher's beside the boxes, see FeatureNumbers."""
 
 
 def read_numbers(path: Path | None, steps: int | None, default: str = "detectors.toml") -> Numbers:
@@ -113,13 +117,7 @@ class Training:
 
     def images(self, batch: Batch) -> Tensor:
         """N 3 H W as the network takes them."""
-        pixels = batch["picture"].float() / 255
-        pixels = pixels if self.contract.order == "RGB" else pixels.flip(1)
-        mean, std = (
-            pixels.new_tensor(row)[:, None, None] for row in (self.contract.mean, self.contract.std)
-        )
-        images = (pixels - mean) / std
-        return images.contiguous(memory_format=torch.channels_last)  # trains fastest on a CPU
+        return AsTaken(self.contract)(batch["picture"])
 
     def boxes(self, network: nn.Module, batch: Batch) -> Any:
         return network(self.images(batch))
@@ -225,14 +223,20 @@ def train(asked: FromFiles) -> Distilled:
     if asked.initial is not None:
         load_weights(network, asked.initial)
     network = network.to(memory_format=torch.channels_last)
+    student, teacher = Tapped(network, forward=training.boxes), None
+    losses = [Loss(recipe.family, training.term)]
+    if numbers.features and asked.numbers is not None:
+        features = feature_teacher(numbers.features, asked.numbers)
+        student, teacher = features.taught(student, size_px), features.tapped
+        losses += features.losses()
     stage = Stage(
-        "boxes", [Loss(recipe.family, training.term)], numbers.steps,
+        "boxes", losses, numbers.steps,
         optimiser=AdamW(numbers.learning_rate, weight_decay=numbers.weight_decay, eps=1e-8, decays_vectors=False),
         rate=Cosine(numbers.warmup), batch_size=numbers.batch_size, clip_norm=numbers.clip_norm,
         ema=numbers.ema, forward=training.heads,
     )  # fmt: skip
     distilled = distill(
-        Tapped(network, forward=training.boxes), None, items, [stage], run=asked.run,
+        student, teacher, items, [stage], run=asked.run,
         validation=_validation(asked, training, size_px, numbers), seed=asked.seed, resume=asked.resume,
         workers=asked.workers, hardware=asked.hardware, progress=asked.progress,
     )  # fmt: skip

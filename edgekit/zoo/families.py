@@ -18,6 +18,7 @@ from edgekit.zoo.inverted_residual import (
 from edgekit.zoo.leyolo import LeYOLO, LeYOLOConfig
 from edgekit.zoo.mobiledet import MobileDetConfig, mobiledet
 from edgekit.zoo.srvgg import SRVGG, SRVGGConfig
+from edgekit.zoo.ssd_mobilenet import SSDMobileNetConfig, ssd_mobilenet
 from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 from edgekit.zoo.unet import UNet, UNetConfig
@@ -29,6 +30,7 @@ FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "inverted-residual": lambda sizes: InvertedResidualNetwork(InvertedResidualConfig(**sizes)),
     "srvgg": lambda sizes: SRVGG(SRVGGConfig(**sizes)),
     "mobiledet": lambda sizes: mobiledet(MobileDetConfig(**sizes)),
+    "ssd-mobilenet": lambda sizes: ssd_mobilenet(SSDMobileNetConfig(**sizes)),
     "leyolo": lambda sizes: LeYOLO(LeYOLOConfig(**sizes)),
     "codenet": lambda sizes: CoDeNet(CoDeNetConfig(**sizes)),
     "unet": lambda sizes: UNet(UNetConfig(**sizes)),

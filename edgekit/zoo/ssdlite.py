@@ -26,11 +26,18 @@ class SSDLite(nn.Module):
     """Images N 3 H W to boxes N A 4 (x1 y1 x2 y2 in pixels) and scores N A classes in [0, 1].
 
     `backbone` gives a list of feature maps, the last two with `channels` at strides 16 and 32. A is
-    2034 at 320×320; candidates are in the order of ssd_anchors.
+    2034 at 320×320; candidates are in the order of ssd_anchors. With `dense_heads` each head is one 3×3
+    convolution, as in SSD (arXiv 1512.02325).
     """
 
     def __init__(
-        self, backbone: nn.Module, channels: Sequence[int], classes: int, *, tf_same: bool
+        self,
+        backbone: nn.Module,
+        channels: Sequence[int],
+        classes: int,
+        *,
+        tf_same: bool,
+        dense_heads: bool = False,
     ) -> None:
         super().__init__()
         if classes < 1:
@@ -43,12 +50,12 @@ class SSDLite(nn.Module):
             self.extras.append(_extra_level(levels[-1], depth, tf_same))
             levels.append(depth)
         anchors = [len(ssd_shapes(level)) for level in range(len(levels))]
+        head = _dense_predictor if dense_heads else _predictor
         self.box_heads = nn.ModuleList(
-            _predictor(depth, count * 4, 0.0) for depth, count in zip(levels, anchors)
+            head(depth, count * 4, 0.0) for depth, count in zip(levels, anchors)
         )
         self.class_heads = nn.ModuleList(
-            _predictor(depth, count * (classes + 1), CLASS_BIAS)
-            for depth, count in zip(levels, anchors)
+            head(depth, count * (classes + 1), CLASS_BIAS) for depth, count in zip(levels, anchors)
         )
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -102,8 +109,16 @@ def _extra_level(channels_in: int, channels: int, tf_same: bool) -> nn.Sequentia
 
 
 def _predictor(channels: int, outputs: int, bias: float) -> nn.Sequential:
-    last = nn.Conv2d(channels, outputs, 1)
-    nn.init.normal_(last.weight, std=0.03)
-    nn.init.constant_(last.get_parameter("bias"), bias)
     depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-    return nn.Sequential(*_conv_norm(depthwise), last)
+    return nn.Sequential(*_conv_norm(depthwise), _last(channels, outputs, 1, bias))
+
+
+def _dense_predictor(channels: int, outputs: int, bias: float) -> nn.Sequential:
+    return nn.Sequential(_last(channels, outputs, 3, bias))
+
+
+def _last(channels: int, outputs: int, kernel: int, bias: float) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2)
+    nn.init.normal_(conv.weight, std=0.03)
+    nn.init.constant_(conv.get_parameter("bias"), bias)
+    return conv
