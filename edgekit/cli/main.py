@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 
 import typer
 
-from edgekit.cli import distill, doctor, evaluate, export, info, inspect, plan, run, verify
+from edgekit.cli import distill, doctor, evaluate, export, info, inspect, plan, profile, run, verify
 from edgekit.cli import list as list_verb
 from edgekit.cli.interrupt import remember_interrupts
 from edgekit.errors import EdgekitError, MissingEnvironmentError
@@ -32,6 +32,7 @@ app.command("run")(run.run)
 app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("plan")(plan.plan)
+app.command("profile")(profile.profile)
 app.command("distill")(distill.distill)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
