@@ -1,4 +1,4 @@
-"""What `import edgekit` offers: load, export, run, stream, verify, evaluate, label."""
+"""What `import edgekit` offers: load, export, run, stream, profile, verify, evaluate, label."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
 from edgekit.plan.live import streamed_through
 from edgekit.plan.runner import PlanRunnable, open_runnable
+from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
+from edgekit.profiling.result import Profile
+from edgekit.profiling.timing import TimingOptions
 from edgekit.recipe import find_recipe
 from edgekit.report import Report
 from edgekit.target import find_target
@@ -160,6 +163,14 @@ def run_named(
         if spec.name in given:
             given[spec.name] = np.ascontiguousarray(given[spec.name], dtype=spec.dtype)
     return open_runnable(bundle).run(given)
+
+
+def profile(bundle: Bundle | str | Path, *, threads: int = 0, seconds: float = 10.0) -> Profile:
+    """Latency, layers and memory of an ONNX bundle on this machine; `edgekit profile --help`.
+
+    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. Raises UsageError.
+    """
+    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds)))
 
 
 def verify(bundle: Bundle | str | Path) -> Report:

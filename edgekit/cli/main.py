@@ -12,7 +12,19 @@ from contextlib import contextmanager, nullcontext
 
 import typer
 
-from edgekit.cli import distill, doctor, evaluate, export, info, inspect, label, plan, run, verify
+from edgekit.cli import (
+    distill,
+    doctor,
+    evaluate,
+    export,
+    info,
+    inspect,
+    label,
+    plan,
+    profile,
+    run,
+    verify,
+)
 from edgekit.cli import list as list_verb
 from edgekit.cli.interrupt import remember_interrupts
 from edgekit.errors import EdgekitError, MissingEnvironmentError
@@ -33,6 +45,7 @@ app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("plan")(plan.plan)
+app.command("profile")(profile.profile)
 app.command("distill")(distill.distill)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)

@@ -143,7 +143,9 @@ class TileMemory:
         """What changes for each source: while its storage is alive, and afterwards."""
         during = self.held.largest(sizes.during)[self.own]
         later = np.array([sizes.during[rows].max(axis=0, initial=0.0) for rows in self.later])
-        if not self.streams and self.copied:  # the host holds a tile's input until its run has ended
+        if (
+            not self.streams and self.copied
+        ):  # the host holds a tile's input until its run has ended
             return sources + later - during, sources
         if not self.streams:
             return np.maximum(sources, later) - during, np.zeros_like(later)
