@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 
 import typer
 
-from edgekit.cli import distill, doctor, evaluate, export, info, inspect, plan, run, verify
+from edgekit.cli import distill, doctor, evaluate, export, info, inspect, plan, run, split, verify
 from edgekit.cli import list as list_verb
 from edgekit.cli.interrupt import remember_interrupts
 from edgekit.errors import EdgekitError, MissingEnvironmentError
@@ -33,6 +33,7 @@ app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("distill")(distill.distill)
+app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 
