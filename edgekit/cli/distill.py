@@ -25,8 +25,12 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
 
 def distill(
     name: Annotated[str, typer.Argument(help="A model with a distillation recipe.")],
-    data: Annotated[Path, typer.Option(help="A video, or a folder of videos, to train on.")],
-    teacher: Annotated[Path, typer.Option(help="Folder of the teacher's weights.")] = Path("taef2"),
+    data: Annotated[
+        Path, typer.Option(help="A video, or a folder of videos or pictures, to train on.")
+    ],
+    teacher: Annotated[
+        Path, typer.Option(help="Folder, or file, of the teacher's weights.")
+    ] = Path("taef2"),
     # Not --run: torchrun takes that for an option of its own.
     output: Annotated[
         Path | None,

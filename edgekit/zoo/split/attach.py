@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -35,9 +36,10 @@ def attach(
 ) -> SplitNetwork:
     """The network with the bottleneck in the place of its layers behind `begins` up to `ends`.
 
-    Both are paths, such as "features.6"; without `begins` the encoder takes the image. The network's
-    own modules are used, not copied. Raises UsageError for layers that it cannot be cut at.
+    Both are paths, such as "features.6"; without `begins` the encoder takes the image. The network is
+    copied, so that it can teach what was made of it. Raises UsageError for layers it cannot be cut at.
     """
+    network = copy.deepcopy(network)
     stem = cut(network, begins).front if begins else nn.Identity()
     head = SplitHead(stem, bottleneck.encoder, quantiser_of(quantiser, bottleneck.channels))
     tail = SplitTail(bottleneck.decoder, cut(network, ends).back)

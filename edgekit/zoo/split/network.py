@@ -85,7 +85,7 @@ class Rate(nn.Module):
 class SplitNetwork(nn.Module):
     """Head and tails in one graph: what the server answers for what the device sees.
 
-    `rate` runs in training only, for quantisers that know likelihoods.
+    `rate` runs while a quantiser trains that knows likelihoods.
     """
 
     def __init__(
@@ -108,8 +108,10 @@ class SplitNetwork(nn.Module):
         mask = self.drop(latent, keep)
         # Before as well as after: the dynamic range is that of what is sent.
         values: Tensor = self.head.quantiser(latent if mask is None else latent * mask)
-        if self.training and (found := self.head.quantiser.likelihoods(values)) is not None:
-            self.rate(found, mask)
+        if self.head.quantiser.training:
+            found = self.head.quantiser.likelihoods(values)
+            if found is not None:
+                self.rate(found, mask)
         return values if mask is None else values * mask
 
     def head_for_device(self) -> SplitHead:
