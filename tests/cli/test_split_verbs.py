@@ -70,7 +70,7 @@ def test_info_run_and_verify_take_a_split_bundle(edgekit: Command, home: Path):
     ):
         told = edgekit("info", home / name)
         assert told.code == 0
-        for words in ("cut at features.1", coding, head, "tail.onnx", "logits NC 1x5"):
+        for words in ("cut at features.0", coding, head, "tail.onnx", "logits NC 1x5"):
             assert words in told.out
         fields = edgekit("info", home / name, "--json").json()
         assert fields["split"]["channels"] == 8
@@ -213,11 +213,11 @@ def test_a_plan_lists_every_way_with_its_parts_and_says_what_pays(
     ]  # fmt: skip
     found = edgekit(*words, "--json", "--save-profile", tmp_path / "here.json").json()
     ways = {way["name"]: way for way in found["candidates"]}
-    assert {"local", "JPEG 30", "JPEG 90", "WebP 60", "coded keep 8", "cut at features.1"} <= set(
+    assert {"local", "JPEG 30", "JPEG 90", "WebP 60", "coded keep 8", "cut at features.0"} <= set(
         ways
     )
     assert "exit at features.1, else local" in ways
-    cut, local, picture = ways["cut at features.1"], ways["local"], ways["JPEG 30"]
+    cut, local, picture = ways["cut at features.0"], ways["local"], ways["JPEG 30"]
     assert local["bytes_mean"] == 0
     assert local["accuracy"] == 1
     assert 0 < cut["head_ms"] < local["head_ms"]
