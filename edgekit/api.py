@@ -31,6 +31,9 @@ from edgekit.profiling.result import Profile
 from edgekit.profiling.timing import TimingOptions
 from edgekit.recipe import find_recipe
 from edgekit.report import Report
+from edgekit.running import open_whole
+from edgekit.split.bundle import SplitBundle, SplitFacts
+from edgekit.split_parity import split_report
 from edgekit.target import find_target
 from edgekit.video_latent import PIPELINE_INPUT, LatentScaling
 
@@ -162,7 +165,7 @@ def run_named(
     for spec in bundle.inputs:
         if spec.name in given:
             given[spec.name] = np.ascontiguousarray(given[spec.name], dtype=spec.dtype)
-    return open_runnable(bundle).run(given)
+    return open_whole(bundle).run(given)
 
 
 def profile(bundle: Bundle | str | Path, *, threads: int = 0, seconds: float = 10.0) -> Profile:
@@ -176,6 +179,8 @@ def profile(bundle: Bundle | str | Path, *, threads: int = 0, seconds: float = 1
 def verify(bundle: Bundle | str | Path) -> Report:
     """Run the file on its golden input and judge it by its target's gate.
 
+    Of a split bundle, head, tails and both together, and the golden packet byte by byte.
+
     Raises UsageError if a file of the bundle is missing or was changed since it was exported.
     """
     opened = _opened(bundle)
@@ -183,6 +188,8 @@ def verify(bundle: Bundle | str | Path) -> Report:
         raise UsageError(
             f"{changed[0]} of {opened.path.name} is not the file that was exported; export again."
         )
+    if SplitFacts.of(opened) is not None:
+        return split_report(SplitBundle(opened))
     inputs, expected = opened.golden()
     file = open_runnable(opened)
     report = judge(

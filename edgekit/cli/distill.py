@@ -29,10 +29,12 @@ def distill(
     data: Annotated[
         Path,
         typer.Option(
-            help="A video, or a folder of videos, to train on; of a detector annotations in COCO's JSON."
+            help="A video, or a folder of videos or pictures, to train on; of a detector annotations in COCO's JSON."
         ),
     ],
-    teacher: Annotated[Path, typer.Option(help="Folder of the teacher's weights.")] = Path("taef2"),
+    teacher: Annotated[
+        Path, typer.Option(help="Folder, or file, of the teacher's weights.")
+    ] = Path("taef2"),
     # Not --run: torchrun takes that for an option of its own.
     output: Annotated[
         Path | None,

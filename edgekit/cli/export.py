@@ -66,6 +66,26 @@ def export(
             "keeping lines; see edgekit plan --stream."
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut the network behind this layer: a head for the target, a tail for a server; "
+            "'bottleneck' of a model that has one."
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --split: folder of pictures that fix the ranges of 8-bit codes; without, each "
+            "packet has its own range."
+        ),
+    ] = None,
+    exit_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--exit", help="With --split: an early exit (`edgekit split exit`) for the head's file."
+        ),
+    ] = None,
     gate: Annotated[
         float | None,
         typer.Option(help="Least PSNR in dB against the model; default: the target's."),
@@ -112,6 +132,14 @@ def export(
         raise UsageError("--one-file belongs to --memory-budget, --tiles or --stream.")
     if not nms and any(value is not None for value in (score, iou, limit)):
         raise UsageError("--score, --iou and --limit belong to --nms.")
+    if split is None and (calibrate is not None or exit_file is not None):
+        raise UsageError("--calibrate and --exit belong to --split.")
+    if split is not None and (
+        memory_budget or tiles or stream or bake_preprocessing or nms or dry_run
+    ):
+        raise UsageError(
+            "--split stands alone: plans, --bake-preprocessing, --nms and --dry-run are for whole networks."
+        )
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (bake_preprocessing or nms):
         raise UsageError(
@@ -135,7 +163,12 @@ def export(
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
 
     label = recipe.name if recipe else name.rpartition(":")[2]
-    folder = output or default_folder(label, chosen, precision)
+    if split is None:
+        folder = output or default_folder(label, chosen, precision)
+    else:
+        from edgekit.split_exporting import SplitOptions, split_folder
+
+        folder = output or split_folder(label, split, chosen, precision)
     if not dry_run:
         require_free(folder, force=force)
     with progress("edgekit: load"):
@@ -149,6 +182,15 @@ def export(
             f"for use. Give --weights FILE{_or_hub(recipe)}.",
             err=True,
         )
+    if split is not None:
+        from edgekit.cli.export_split import SplitRequest, export_split_model
+        from edgekit.split.early_exit import EarlyExit
+
+        early = EarlyExit.read(exit_file) if exit_file is not None else None
+        wanted = SplitOptions(precision, verify, simplify, force, gate, early)
+        request = SplitRequest(split, calibrate, wanted)
+        export_split_model(model, chosen, folder, request, json=json)
+        return
     if nms and model.boxes is None:
         raise UsageError(f"{name} is no detector, so there are no boxes for --nms.")
     asked = model.boxes.thresholds(score, iou, limit) if nms and model.boxes else None

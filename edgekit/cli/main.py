@@ -23,6 +23,7 @@ from edgekit.cli import (
     plan,
     profile,
     run,
+    split,
     verify,
 )
 from edgekit.cli import list as list_verb
@@ -47,6 +48,7 @@ app.command("label")(label.label)
 app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
 app.command("distill")(distill.distill)
+app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

@@ -48,6 +48,10 @@ def verify(
     opened = open_bundle(bundle)
     if (model or weights or target) and not (bisect or half_audit):
         raise UsageError("--model, --weights and --target belong to --bisect or --half-audit.")
+    if (bisect or half_audit) and "split" in opened.manifest:
+        raise UsageError(
+            "--bisect and --half-audit follow a whole network; export the model without --split."
+        )
     if bisect and opened.model_file.name == PLAN_FILE:
         raise UsageError(
             "--bisect follows one model file operator by operator; export without a plan, or with "

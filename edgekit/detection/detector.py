@@ -20,7 +20,7 @@ from edgekit.detection.suppression import suppressed
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
 from edgekit.model import Model
-from edgekit.plan.runner import open_runnable
+from edgekit.running import open_whole
 
 Array = npt.NDArray[np.generic]
 Run = Callable[[Array], Mapping[str, Array]]
@@ -99,7 +99,7 @@ def detector_of_bundle(bundle: Bundle) -> Detector:
         raise UsageError(f"{bundle.path.name} is no detector: it takes no images.")
     boxes = _boxes(contract, bundle.path.name)
     (image,) = bundle.inputs
-    file = open_runnable(bundle)
+    file = open_whole(bundle)
     return Detector(
         bundle.path.name, image, contract, boxes, lambda value: file.run({image.name: value}),
         takes_pixels=bundle.takes_pixels, within=bundle.suppression,
