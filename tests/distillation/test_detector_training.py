@@ -1,22 +1,18 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from tiny_detectors import FAMILIES
 from tiny_training import NUMBERS, RECIPE, asked
 
 from edgekit.box_contract import Boxes
 from edgekit.detection.detections import Detections
 from edgekit.detection.targets import Target
-from edgekit.distillation.detector_features import AsTaken, feature_teacher
 from edgekit.distillation.detectors import (
     LOSSES,
     MeanPrecision,
@@ -26,18 +22,11 @@ from edgekit.distillation.detectors import (
     targets_of,
     train,
 )
-from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.pictures import FROM_THE_MIDDLE
 from edgekit.distillation.run_folder import read_metrics
-from edgekit.distillation.taps import Outputs, Tapped
+from edgekit.distillation.taps import Outputs
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
-from edgekit.recipe import find_recipe
-from edgekit.zoo.families import build_network
-
-IMAGES = ImageContract(
-    64, 64, 32, "RGB", (0.0,) * 3, (1.0,) * 3, Boxes(2, ("red", "green"), (8,), (1,), "stretch")
-)
 
 
 @pytest.fixture
@@ -74,78 +63,6 @@ def test_a_detector_trains_from_annotations_and_is_measured_on_the_way(
     assert boxes.shape == (1, 84, 4)
     assert scores.shape == (1, 84, 2)
     assert (trained.folder / "student.safetensors").is_file()
-
-
-FEATURES = """
-[features]
-teacher = "teacher.toml"
-weights = "teacher.safetensors"
-weight = 0.5
-taps.stride8 = ["model.3", "model.3"]
-taps.stride16 = ["model.4", "model.4"]
-"""
-
-
-def asked_to_match(tmp_path: Path, pictures: Path, table: str = FEATURES) -> FromFiles:
-    """The teacher is a wider network that takes 96x96 in another order."""
-    wider = RECIPE.replace("width = 0.25", "width = 0.5").replace("= 64\n", "= 96\n")
-    (tmp_path / "teacher.toml").write_text(wider.replace('"RGB"', '"BGR"'))
-    torch.manual_seed(1)
-    network = build_network(find_recipe(str(tmp_path / "teacher.toml")))
-    save_file(network.state_dict(), tmp_path / "teacher.safetensors")
-    given = asked(tmp_path, pictures)
-    (tmp_path / "numbers.toml").write_text(NUMBERS.replace("steps = 4", "steps = 60") + table)
-    return replace(given, validation=None)
-
-
-def test_features_of_a_teacher_are_matched_beside_the_boxes(tmp_path: Path, pictures: Path) -> None:
-    trained = train(asked_to_match(tmp_path, pictures))
-    records = [record["losses"] for record in read_metrics(trained.folder) if "losses" in record]
-    assert {"leyolo", "stride8", "stride16"} <= set(records[0])
-    assert records[-1]["stride16"] < 0.9 * records[0]["stride16"]
-    assert not any("projection" in key for key in load_file(trained.folder / "student.safetensors"))
-
-
-def test_a_batch_reaches_the_teacher_at_its_own_size_and_in_its_own_colours(
-    tmp_path: Path, pictures: Path
-) -> None:
-    given = asked_to_match(tmp_path, pictures)
-    table = tomllib.loads(FEATURES)["features"]
-    teacher = feature_teacher(table, tmp_path / "numbers.toml")
-    batch = {"picture": torch.zeros(2, 3, 64, 64, dtype=torch.uint8)}
-    batch["picture"][:, 0] = 255
-    seen: list[torch.Tensor] = []
-    handle = teacher.tapped.module.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-    teacher.tapped.forward(teacher.tapped.module, batch)
-    handle.remove()
-    assert seen[0].shape == (2, 3, 96, 96)
-    assert seen[0].amax(dim=(0, 2, 3)).tolist() == [0.0, 0.0, 1.0]
-    student = Tapped(build_network(find_recipe(given.model)), forward=AsTaken(IMAGES).output)
-    projections = teacher.taught(student, 64).projections
-    assert {name: one.grid for name, one in projections.items()} == {
-        "stride8": (12, 12),
-        "stride16": (6, 6),
-    }
-
-
-@pytest.mark.parametrize(
-    ("table", "sentence"),
-    [
-        (FEATURES.replace("taps.stride8", "tap.stride8"), "unexpected keyword argument 'tap'"),
-        (FEATURES.split("taps")[0], "'taps'"),
-        (FEATURES.replace('"model.3", "model.3"', '"model.3"'), "must be two names of modules"),
-        (FEATURES.replace("weight = 0.5", 'weight = "much"'), "'weight' is 'much'"),
-        (FEATURES.replace('"teacher.safetensors"', '"no.safetensors"'), "no.safetensors"),
-        (FEATURES.replace('"teacher.toml"', '"nobody"'), "no model 'nobody'"),
-        (FEATURES.replace('["model.3", ', '["model.333", '), "no module 'model.333'"),
-        (FEATURES.replace('["model.3", "model.3"]', '["model.3", "model.27"]'), "is a list"),
-    ],
-)
-def test_features_that_cannot_be_matched_are_one_sentence(
-    table: str, sentence: str, tmp_path: Path, pictures: Path
-) -> None:
-    with pytest.raises(UsageError, match=sentence):
-        train(asked_to_match(tmp_path, pictures, table))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
