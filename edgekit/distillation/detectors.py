@@ -7,9 +7,8 @@ Annotations are COCO's; pictures lie in `pictures` or `images` beside them, or b
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 
 from edgekit.box_contract import Boxes
 from edgekit.contract import Size
-from edgekit.data_folder import data_folder, require_types
 from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
 from edgekit.detection.detections import Detections
 from edgekit.detection.losses_centres import CentreLoss
@@ -29,6 +27,7 @@ from edgekit.detection.targets import Losses, Target
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled, distill
 from edgekit.distillation.losses import Loss
+from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.optimisers import AdamW
 from edgekit.distillation.pictures import CocoDetection, Cut
 from edgekit.distillation.run_folder import STUDENT, require_resumed
@@ -64,21 +63,6 @@ class Numbers:
     clip_norm: float
     flip: float
     validate_every: int
-
-
-def read_numbers(path: Path | None, steps: int | None) -> Numbers:
-    file = path or data_folder("models") / "distillation" / "detectors.toml"
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        numbers = Numbers(**(table | ({} if steps is None else {"steps": steps})))
-        require_types(numbers)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    except (TypeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{file} does not hold the numbers of a detector's training: {error}."
-        ) from error
-    return numbers
 
 
 def annotated(annotations: Path, size_px: int, cut: Cut) -> CocoDetection:
@@ -195,11 +179,15 @@ def train(asked: FromFiles) -> Distilled:
     """From scratch, on the boxes of the annotations."""
     require_resumed(asked.run, resume=asked.resume)
     recipe = find_recipe(asked.model)
-    numbers = read_numbers(asked.numbers, asked.steps)
+    numbers = read_numbers(Numbers, "detectors", asked.numbers)
+    if asked.steps is not None:
+        numbers = replace(numbers, steps=asked.steps)
     training = Training(_contract(recipe), LOSSES[recipe.family])
     size_px = training.contract.height
     items = annotated(asked.data, size_px, Cut(random_crop=True, flip=numbers.flip))
     _require_classes(recipe, training.contract, items)
+    if items.notes:
+        asked.progress(f"of the annotations: {'; '.join(items.notes)}")
     torch.manual_seed(asked.seed)
     network: Any = build_network(recipe)
     network = network.to(memory_format=torch.channels_last)
