@@ -14,6 +14,7 @@ import typer
 
 from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import UsageError
+from edgekit.recipe import find_recipe
 
 if TYPE_CHECKING:
     from edgekit.distillation.hardware import Precision
@@ -63,6 +64,15 @@ def distill(
         bool,
         typer.Option("--skip-damaged", help="Name videos that break, and go on (turbo-vaed-*)."),
     ] = False,
+    initial: Annotated[
+        Path | None, typer.Option(help="Weights to begin with, to fine-tune (detectors).")
+    ] = None,
+    look_alikes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures, or annotations without boxes, of nothing that is to be found (detectors)."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a student on what its teacher computes; resumable."""
@@ -73,10 +83,12 @@ def distill(
     if precision not in PRECISIONS:
         raise UsageError(f"There is no precision '{precision}'; there are {', '.join(PRECISIONS)}.")
 
-    from edgekit.distillation.from_files import FromFiles, recipe_named
+    from edgekit.distillation.from_files import DETECTORS, FromFiles, recipe_named
     from edgekit.distillation.hardware import Hardware
 
     train = recipe_named(name)
+    if (initial or look_alikes) and find_recipe(name).family not in DETECTORS:
+        raise UsageError(f"--initial and --look-alikes belong to detectors, and {name} is none.")
     folder = output or Path(f"{name}.run")
     started = time.perf_counter()
     with _lines(f"edgekit: distill {name}") as show:
@@ -85,6 +97,7 @@ def distill(
             hardware=Hardware(accelerator, None, strategy, cast("Precision", precision)),
             validation=validation, lpips=lpips, steps=steps, seed=seed, resume=resume,
             workers=workers, model=name, numbers=numbers, perceptual=perceptual,
+            initial=initial, look_alikes=look_alikes,
             on_damage="skip" if skip_damaged else "refuse",
         )  # fmt: skip
         distilled = train(asked)

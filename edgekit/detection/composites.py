@@ -34,6 +34,10 @@ class CompositeOptions:
     share: tuple[float, float] = (0.12, 0.6)
     """Of the picture's shorter side: the longer side of a stamp, drawn evenly on a logarithmic scale."""
     turn_degrees: float = 15.0
+    stretch: float = 0.0
+    """Most that a stamp's aspect ratio is changed by, as a share of it."""
+    hue: float = 0.0
+    """Most that a stamp's hues are turned by, as a share of the circle of hues."""
     most_hidden: float = 0.5
     """Of a thing's pixels, behind others or outside of the picture; what is hidden more is not placed."""
     quality: tuple[int, int] = (60, 95)
@@ -126,15 +130,17 @@ class Composites:
         """Its size, turn, side and tone; cut to what is opaque."""
         low, high = (np.log(share) for share in self.options.share)
         longer = min(self.options.height, self.options.width) * np.exp(random.uniform(low, high))
-        scale = longer / max(stamp.size)
-        size = (max(4, round(stamp.width * scale)), max(4, round(stamp.height * scale)))
+        aspect = np.sqrt(1 + self.options.stretch) ** random.uniform(-1, 1)
+        width, height = stamp.width * aspect, stamp.height / aspect
+        scale = longer / max(width, height)
+        size = (max(4, round(width * scale)), max(4, round(height * scale)))
         turn = random.uniform(-1, 1) * self.options.turn_degrees
         changed = stamp.resize(size, Image.Resampling.LANCZOS)
         changed = changed.rotate(turn, Image.Resampling.BICUBIC, expand=True)
         if random.random() < 0.5:
             changed = changed.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         alpha = changed.getchannel("A")
-        toned = _toned(changed.convert("RGB"), random)
+        toned = _toned(_turned_hues(changed.convert("RGB"), self.options.hue, random), random)
         toned.putalpha(alpha)
         return _cut(toned)
 
@@ -169,8 +175,14 @@ class Composites:
         return Image.open(file).convert("RGB")
 
 
-def write_coco(composites: Composites, folder: Path) -> Path:
-    """`pictures/000000.jpg` ... and `annotations.json` in COCO's format, whose path is returned."""
+def write_coco(
+    composites: Composites, folder: Path, categories: Sequence[str] | None = None
+) -> Path:
+    """`pictures/000000.jpg` ... and `annotations.json` in COCO's format, whose path is returned.
+
+    With `categories` the things are none of these: no box is annotated, and what a detector of these
+    categories finds there is a hallucination.
+    """
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     images: list[dict[str, object]] = []
@@ -187,6 +199,8 @@ def write_coco(composites: Composites, folder: Path) -> Path:
                 "height": made.picture.height,
             }
         )
+        if categories is not None:
+            continue
         for (x1, y1, x2, y2), label in zip(made.boxes.tolist(), made.labels.tolist(), strict=True):
             annotations.append(
                 {
@@ -194,9 +208,13 @@ def write_coco(composites: Composites, folder: Path) -> Path:
                     "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0,
                 }
             )  # fmt: skip
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(composites.classes)]
+    names = composites.classes if categories is None else categories
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": label + 1, "name": name} for label, name in enumerate(names)],
+    }
     file = folder / "annotations.json"
-    content = {"images": images, "annotations": annotations, "categories": categories}
     file.write_text(json.dumps(content), encoding="utf-8")
     return file
 
@@ -257,6 +275,15 @@ def _inside(
 def _box(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
     (rows,), (columns,) = np.nonzero(mask.any(1)), np.nonzero(mask.any(0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _turned_hues(picture: Image.Image, most: float, random: np.random.Generator) -> Image.Image:
+    by = round(256 * most * random.uniform(-1, 1)) if most else 0
+    if not by:
+        return picture
+    hue, saturation, value = picture.convert("HSV").split()
+    hue = hue.point([(level + by) % 256 for level in range(256)])
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
 
 
 def _toned(picture: Image.Image, random: np.random.Generator) -> Image.Image:

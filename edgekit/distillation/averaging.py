@@ -22,7 +22,12 @@ def statistics(network: nn.Module) -> dict[str, Tensor]:
 
 
 class Average:
-    """Averages of `values`, which begin at what those are."""
+    """Averages of `values`, in which what they began at is soon forgotten.
+
+    The decay after `step` steps is at most (1 + step) / (10 + step), as in TensorFlow's
+    ExponentialMovingAverage with `num_updates`. With 0.999 from the first step on, a detector's average
+    still had 30 % of BatchNorm's initial variances after 1200 steps: they had been 1, and were a thirtieth.
+    """
 
     @torch.no_grad()
     def __init__(self, values: Mapping[str, Tensor], decay: float) -> None:
@@ -34,8 +39,9 @@ class Average:
         self._values = [local(value) for value in values.values()]
 
     @torch.no_grad()
-    def update(self) -> None:
-        torch._foreach_lerp_(self._own, [value.float() for value in self._values], 1 - self._decay)
+    def update(self, step: int) -> None:
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._own, [value.float() for value in self._values], 1 - decay)
 
     @torch.no_grad()
     def settle(self) -> None:

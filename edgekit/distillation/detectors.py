@@ -2,6 +2,9 @@
 
     edgekit distill leyolo-composites --data train/annotations.json --validation held-out/annotations.json
 
+    edgekit distill leyolo-composites --data train/ --look-alikes look-alikes/ --initial leyolo-composites.safetensors
+
+The second fine-tunes a trained detector so that it hallucinates less; see look_alikes.py.
 Annotations are COCO's; pictures lie in `pictures` or `images` beside them, or beside the JSON file itself.
 """
 
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.box_contract import Boxes
+from edgekit.checkpoint import load_weights
 from edgekit.contract import Size
 from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
 from edgekit.detection.detections import Detections
@@ -25,11 +29,12 @@ from edgekit.detection.losses_ssd import SSDLoss
 from edgekit.detection.suppression import suppressed
 from edgekit.detection.targets import Losses, Target
 from edgekit.distillation.from_files import FromFiles
+from edgekit.distillation.look_alikes import WithLookAlikes, WithoutBoxes
 from edgekit.distillation.loop import Distilled, distill
 from edgekit.distillation.losses import Loss
 from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.optimisers import AdamW
-from edgekit.distillation.pictures import CocoDetection, Cut
+from edgekit.distillation.pictures import CocoDetection, Cut, Pictures
 from edgekit.distillation.run_folder import STUDENT, require_resumed
 from edgekit.distillation.schedules import Cosine
 from edgekit.distillation.stage import Stage, Validation
@@ -52,7 +57,7 @@ COUNTED_SCORE = 0.05
 
 @dataclass(frozen=True)
 class Numbers:
-    """models/distillation/detectors.toml"""
+    """models/distillation/detectors.toml, and detectors-look-alikes.toml to fine-tune with look-alikes."""
 
     steps: int
     batch_size: int
@@ -63,15 +68,24 @@ class Numbers:
     clip_norm: float
     flip: float
     validate_every: int
+    look_alikes: float = 0.25
+    """Share of pictures in whose place a look-alike is shown, where there are some."""
 
 
 def annotated(annotations: Path, size_px: int, cut: Cut) -> CocoDetection:
-    """Raises UsageError for a folder, or for annotations without their pictures."""
+    """Of a JSON file, or of the `annotations.json` in a folder. Raises UsageError."""
     if annotations.is_dir():
         annotations = annotations / "annotations.json"
     beside = [annotations.parent / name for name in PICTURES]
     folder = next((folder for folder in beside if folder.is_dir()), annotations.parent)
     return CocoDetection(annotations, folder, size_px, cut)
+
+
+def look_alikes(source: Path, size_px: int, cut: Cut) -> Pictures | WithoutBoxes:
+    """Of annotations that mark nothing, or of a folder of pictures. Raises UsageError."""
+    if source.is_dir() and not (source / "annotations.json").is_file():
+        return Pictures(source, size_px, cut)
+    return WithoutBoxes(annotated(source, size_px, cut), source)
 
 
 @dataclass(frozen=True)
@@ -176,20 +190,28 @@ def _annotation(image: int, box: Any, label: int) -> dict[str, Any]:
 
 
 def train(asked: FromFiles) -> Distilled:
-    """From scratch, on the boxes of the annotations."""
+    """On the boxes of the annotations, from scratch or from the weights that are given."""
     require_resumed(asked.run, resume=asked.resume)
     recipe = find_recipe(asked.model)
-    numbers = read_numbers(Numbers, "detectors", asked.numbers)
+    default = "detectors" if asked.look_alikes is None else "detectors-look-alikes"
+    numbers = read_numbers(Numbers, default, asked.numbers)
     if asked.steps is not None:
         numbers = replace(numbers, steps=asked.steps)
     training = Training(_contract(recipe), LOSSES[recipe.family])
     size_px = training.contract.height
-    items = annotated(asked.data, size_px, Cut(random_crop=True, flip=numbers.flip))
-    _require_classes(recipe, training.contract, items)
-    if items.notes:
-        asked.progress(f"of the annotations: {'; '.join(items.notes)}")
+    cut = Cut(random_crop=True, flip=numbers.flip)
+    known = annotated(asked.data, size_px, cut)
+    _require_classes(recipe, training.contract, known)
+    if known.notes:
+        asked.progress(f"of the annotations: {'; '.join(known.notes)}")
+    items: CocoDetection | WithLookAlikes = known
+    if asked.look_alikes is not None:
+        others = look_alikes(asked.look_alikes, size_px, cut)
+        items = WithLookAlikes(known, others, numbers.look_alikes)
     torch.manual_seed(asked.seed)
     network: Any = build_network(recipe)
+    if asked.initial is not None:
+        load_weights(network, asked.initial)
     network = network.to(memory_format=torch.channels_last)
     stage = Stage(
         "boxes", [Loss(recipe.family, training.term)], numbers.steps,

@@ -25,6 +25,7 @@ RECIPES = {
     "codenet": "edgekit.distillation.detectors",
 }
 """By family of models: the module whose `train` makes them."""
+DETECTORS = ("leyolo", "mobiledet", "codenet")
 PACKAGES = ("av", "lightning_fabric", "torchmetrics")
 
 
@@ -51,6 +52,10 @@ class FromFiles:
     """A TOML file to take the place of the recipe's own numbers."""
     perceptual: Path | None = None
     """torchvision's weights of VGG-16, for LPIPS among the losses."""
+    initial: Path | None = None
+    """Weights of the student to begin with (detectors)."""
+    look_alikes: Path | None = None
+    """Pictures of nothing that a detector is to find, to fine-tune with."""
     on_damage: OnDamage = "refuse"
     """What is done about videos that cannot be read."""
 

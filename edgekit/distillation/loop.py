@@ -210,7 +210,7 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
         if contest is not None:
             contest.critic.zero_grad(set_to_none=True)
         if average is not None:
-            average.update()
+            average.update(state.step)
         meter.add(terms, norm)
         state.step += 1
 

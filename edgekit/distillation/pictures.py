@@ -103,7 +103,7 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
         found, self.skipped = readable(list(boxes_of), self._require_size, on_damage)
         self.files = list(found)
         self._boxes = [boxes_of[file] for file in self.files]
-        self._most = max((len(boxes) for boxes in self._boxes), default=0)
+        self.most_boxes = max((len(boxes) for boxes in self._boxes), default=0)
         self._size_px, self._cut, self._least_visible = size_px, cut, least_visible
         self.made_by = {
             "size_px": size_px,
@@ -121,8 +121,8 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
         picture, placed = _cut_out(stored, self._size_px, self._cut)
         marked = torch.tensor(self._boxes[index], dtype=torch.float32).reshape(-1, 5)
         boxes, is_kept = _move(marked[:, :4], placed, self._size_px, self._least_visible)
-        labels = torch.full((self._most,), -1)
-        padded = torch.zeros(self._most, 4)
+        labels = torch.full((self.most_boxes,), -1)
+        padded = torch.zeros(self.most_boxes, 4)
         count = int(is_kept.sum())
         padded[:count] = boxes[is_kept]
         labels[:count] = marked[is_kept, 4].long()

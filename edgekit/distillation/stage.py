@@ -48,8 +48,8 @@ class Stage:
     clip_norm: float | None = None
     """Longer gradients are cut to this length."""
     ema: float | None = 0.999
-    """Decay of the average of weights, per step, or None for none. A short stage needs a fast one, or
-    the average mostly stays where it began. The average is what a stage hands to the next."""
+    """Decay of the average of weights, per step and less in the first ones (`averaging.Average`), or None
+    for none. A short stage needs a fast one. The average is what a stage hands to the next."""
     patience: Patience | None = None
     data: Any = None
     """A data set of this stage's own."""

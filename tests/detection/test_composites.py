@@ -106,3 +106,36 @@ def test_what_cannot_be_pasted_is_named(
         Composites(photographs, {"broken": [broken]}, 1, 0, PLAIN)
     with pytest.raises(UsageError, match="the class 'cat' has no stamps"):
         Composites(photographs, {**stamps, "cat": []}, 1, 0, PLAIN)
+
+
+def test_things_of_no_category_have_no_boxes(
+    files: tuple[list[Path], dict[str, list[Path]]], tmp_path: Path
+) -> None:
+    composites = Composites(*files, 3, 0, PLAIN)
+    content = json.loads(write_coco(composites, tmp_path / "none", ["cat", "dog"]).read_text())
+    assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
+    assert content["annotations"] == []
+    assert len(content["images"]) == 3
+    marked = json.loads(write_coco(composites, tmp_path / "marked").read_text())
+    assert len(marked["annotations"]) >= 3
+
+
+def test_a_stamp_is_stretched_and_its_hues_are_turned_as_far_as_asked_and_no_further(
+    files: tuple[list[Path], dict[str, list[Path]]],
+) -> None:
+    varied = CompositeOptions(
+        96, 128, objects=(1, 1), share=(0.5, 0.5), turn_degrees=0.0, stretch=0.5, hue=0.1, most_hidden=0.0,
+        quality=(95, 95),
+    )  # fmt: skip
+    made = [Composites(files[0], {"disc": files[1]["disc"]}, 60, 0, varied)[n] for n in range(60)]
+    width, height = np.array([one.boxes[0, 2:] - one.boxes[0, :2] for one in made]).T
+    assert 1.35 < (width / height).max() < 1.65
+    assert 1.35 < (height / width).max() < 1.65
+    assert abs(np.maximum(width, height) - 48).max() <= 3
+    centres = [one.boxes[0].reshape(2, 2).mean(0).astype(int) for one in made]
+    pixels = [
+        one.picture.convert("HSV").getpixel((int(x), int(y))) for one, (x, y) in zip(made, centres)
+    ]
+    turned = [(hue + 128) % 256 - 128 for hue, _, _ in pixels]  # red is 0
+    assert 18 < max(turned) <= 30
+    assert -30 <= min(turned) < -18

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_detectors import FAMILIES
+from tiny_training import NUMBERS, RECIPE, asked
 
 from edgekit.box_contract import Boxes
 from edgekit.detection.detections import Detections
@@ -21,57 +22,12 @@ from edgekit.distillation.detectors import (
     targets_of,
     train,
 )
-from edgekit.distillation.from_files import FromFiles
-from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.pictures import FROM_THE_MIDDLE
 from edgekit.distillation.run_folder import read_metrics
 from edgekit.distillation.taps import Outputs
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
-
-RECIPE = """
-name = "tiny"
-family = "leyolo"
-summary = "two kinds"
-source = "this test"
-parameters = 68326
-
-[architecture]
-width = 0.25
-blocks = [1, 1, 1]
-neck_blocks = 3
-wiring = "released"
-classes = 2
-
-[weights]
-
-[image]
-height = 64
-width = 64
-stride = 32
-order = "RGB"
-mean = [0.0, 0.0, 0.0]
-std = [1.0, 1.0, 1.0]
-
-[image.boxes]
-classes = 2
-names = ["red", "green"]
-strides = [8, 16, 32]
-per_cell = [1, 1, 1]
-resize = "letterbox"
-"""
-NUMBERS = """
-steps = 4
-batch_size = 2
-learning_rate = 1e-3
-weight_decay = 0.0
-warmup = 1
-ema = 0.5
-clip_norm = 10.0
-flip = 0.5
-validate_every = 2
-"""
 
 
 @pytest.fixture
@@ -94,16 +50,6 @@ def pictures(tmp_path: Path) -> Path:
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(content))
     return folder
-
-
-def asked(tmp_path: Path, pictures: Path, recipe: str = RECIPE) -> FromFiles:
-    (tmp_path / "tiny.toml").write_text(recipe)
-    (tmp_path / "numbers.toml").write_text(NUMBERS)
-    return FromFiles(
-        data=pictures, teacher=tmp_path, run=tmp_path / "run", progress=lambda _: None,
-        hardware=Hardware("cpu"), validation=pictures, workers=0, model=str(tmp_path / "tiny.toml"),
-        numbers=tmp_path / "numbers.toml",
-    )  # fmt: skip
 
 
 def test_a_detector_trains_from_annotations_and_is_measured_on_the_way(

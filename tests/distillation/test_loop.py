@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGINT, raise_signal
 from typing import Any
@@ -28,6 +29,7 @@ from edgekit.distillation import (
     Tapped,
     Validation,
 )
+from edgekit.distillation.averaging import Average
 from edgekit.distillation.loop import Distilled, distill
 from edgekit.errors import StoppedError, TrainingError
 
@@ -158,13 +160,29 @@ def test_the_rate_follows_its_schedule(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.diff(seen), expected, rtol=1e-3)
 
 
+def exponential_mean(values: Sequence[Any], decay: float) -> Any:
+    """Of what there was at first and after each step; the first steps forget faster."""
+    mean, *after = values
+    for step, value in enumerate(after):
+        kept = min(decay, (1 + step) / (10 + step))
+        mean = kept * mean + (1 - kept) * value
+    return mean
+
+
 def test_the_result_is_the_exponential_mean_of_the_weights(tmp_path: Path) -> None:
-    *seen, result = seen_biases(tmp_path, steps=6, optimiser=Sgd(0.1, momentum=0.0), ema=0.7)
-    mean = seen[0]
-    for value in seen[1:-1]:
-        mean = 0.7 * mean + 0.3 * value
+    *seen, result = seen_biases(tmp_path, steps=6, optimiser=Sgd(0.1, momentum=0.0), ema=0.3)
     assert seen[-1] == pytest.approx(result)  # the stage leaves its average in the student
-    assert result == pytest.approx(0.7 * mean + 0.3 * (seen[-2] + 0.05), rel=1e-5)
+    assert result == pytest.approx(exponential_mean([*seen[:-1], seen[-2] + 0.05], 0.3), rel=1e-5)
+
+
+def test_an_average_soon_forgets_what_it_began_with() -> None:
+    """BatchNorm's variances begin at 1 and can be a hundredth: a plain mean is theirs for thousands of steps."""
+    value = torch.ones(1)
+    average = Average({"variance": value}, decay=0.999)
+    value.fill_(0.01)
+    for step in range(100):
+        average.update(step)
+    assert average.state()["variance"].item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_statistics_are_averaged_with_the_weights_that_they_belong_to(tmp_path: Path) -> None:
@@ -176,13 +194,11 @@ def test_statistics_are_averaged_with_the_weights_that_they_belong_to(tmp_path: 
         seen.append(norm.running_mean.clone())
         return found.output.square().mean()
 
-    stage = Stage("only", [Loss("noting", noting)], steps=5, optimiser=Sgd(0.1), ema=0.7)
+    stage = Stage("only", [Loss("noting", noting)], steps=5, optimiser=Sgd(0.1), ema=0.3)
     model, _ = distill(network, None, torch.randn(8, 1, 6, 6), [stage], run=tmp_path)
     *_, first = seen[:1]
     after = seen[-5:]  # without the rehearsal's
-    mean = first
-    for value in after:
-        mean = 0.7 * mean + 0.3 * value
+    mean = exponential_mean([first, *after], 0.3)
     assert not torch.allclose(mean, after[-1], rtol=1e-3)
     torch.testing.assert_close(model.module[1].running_mean, mean)
     assert model.module[1].num_batches_tracked == 5

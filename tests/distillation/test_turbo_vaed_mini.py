@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_clips import write_video
+from test_clips_in_memory import write_video
 from torch import nn
 
 from edgekit.data_folder import data_folder
