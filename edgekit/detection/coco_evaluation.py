@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from edgekit.detection.coco_annotations import Annotations, CocoImage, read_annotations
+from edgekit.detection.annotated_picture import read_annotated
+from edgekit.detection.coco_annotations import Annotations, read_annotations
 from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
 from edgekit.detection.detections import Detections
 from edgekit.detection.detector import Detector
-from edgekit.detection.picture_file import read_picture
 from edgekit.errors import UsageError
 from edgekit.report import aligned, json_number
 
@@ -97,7 +96,7 @@ def evaluate_detector(
     seconds = 0.0
     for number, image in enumerate(truth.images, start=1):
         progress(f"{number} of {len(truth.images)}")
-        picture = _picture(image)
+        picture = read_annotated(image)
         started = time.perf_counter()
         found = detector(picture, thresholds)
         seconds += time.perf_counter() - started
@@ -155,21 +154,6 @@ def _plain(name: str) -> str:
 def _some(names: Sequence[str]) -> str:
     used = [name for name in names if name]
     return ", ".join(used[:5]) + (", ..." if len(used) > 5 else "") if used else "none"
-
-
-def _picture(image: CocoImage) -> Image.Image:
-    """As it lies in the annotations: some tools mark pictures turned upright, others as stored."""
-    picture = read_picture(image.file)
-    declared = (image.width or picture.width, image.height or picture.height)
-    if picture.size == declared:
-        return picture
-    stored = read_picture(image.file, upright=False)
-    if stored.size == declared:
-        return stored
-    raise UsageError(
-        f"{image.file} has {picture.width}x{picture.height} pixels, and its annotations say "
-        f"{declared[0]}x{declared[1]}: it is another picture."
-    )
 
 
 def _as_coco(

@@ -8,7 +8,6 @@ tail finds the same.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +19,9 @@ from torch.utils.data import Dataset
 
 from edgekit.checkpoint import load_weights
 from edgekit.contract import Size
-from edgekit.data_folder import data_folder, require_types
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled
+from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.pictures import FROM_THE_MIDDLE, Cut, Pictures
 from edgekit.distillation.run_folder import STUDENT
 from edgekit.distillation.split_stages import HeadDistillation, TailTuning, run_on, train_split
@@ -45,26 +44,16 @@ class Numbers:
     tuning: TailTuning
 
 
-def read_numbers(path: Path | None, model: str, steps: int | None) -> Numbers:
+def numbers_of(model: str, path: Path | None, steps: int | None) -> Numbers:
     """`steps` are those of both stages together, shared as the file shares them. Raises UsageError."""
-    file = path or data_folder("models") / "distillation" / "split.toml"
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        own = table["models"].get(model, {})
-        numbers = Numbers(
-            HeadDistillation(**_tuples(table["distil"] | own.get("distil", {}))),
-            TailTuning(**_tuples(table["tune"] | own.get("tune", {}))),
-        )
-        for record in (numbers.distillation, numbers.tuning):
-            require_types(record)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    except KeyError as error:
-        raise UsageError(f"{file} has no table [{error.args[0]}].") from error
-    except (TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{file} does not hold the numbers of a split network's training: {error}."
-        ) from error
+
+    def of_model(table: dict[str, Any]) -> dict[str, Any]:
+        own = table.get("models", {}).get(model, {})
+        return {
+            name: table.get(name, {}) | own.get(name, {}) for name in ("distillation", "tuning")
+        }
+
+    numbers = read_numbers(Numbers, "split", path, of_model)
     return numbers if steps is None else _scaled(numbers, steps)
 
 
@@ -76,10 +65,6 @@ def _scaled(numbers: Numbers, steps: int) -> Numbers:
     return Numbers(
         replace(numbers.distillation, steps=steps - tuned), replace(numbers.tuning, steps=tuned)
     )
-
-
-def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 @dataclass(frozen=True)
@@ -150,7 +135,7 @@ def classes_found_and_expected(batch: Batch, student: Outputs) -> tuple[Tensor, 
 def train(asked: FromFiles) -> Distilled:
     """Both stages. Raises UsageError for what cannot be used."""
     recipe = find_recipe(asked.model)
-    numbers = read_numbers(asked.numbers, recipe.name, asked.steps)
+    numbers = numbers_of(recipe.name, asked.numbers, asked.steps)
     run = OnPictures(_contract(recipe))
     config = SplitConfig(**recipe.architecture)
     torch.manual_seed(asked.seed)

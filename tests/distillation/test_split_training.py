@@ -17,7 +17,7 @@ from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.loop import distill, silent
 from edgekit.distillation.run_folder import read_metrics
-from edgekit.distillation.split_networks import read_numbers, train
+from edgekit.distillation.split_networks import numbers_of, train
 from edgekit.distillation.split_stages import (
     VARIANTS,
     HeadDistillation,
@@ -241,19 +241,19 @@ def test_a_recipe_trains_from_pictures_without_labels_and_goes_on(tmp_path: Path
 
 
 def test_the_published_numbers_are_read_and_scaled_and_mistakes_named(tmp_path: Path) -> None:
-    numbers = read_numbers(None, "resnet-50-entropic-student", 300)
+    numbers = numbers_of("resnet-50-entropic-student", None, 300)
     assert (numbers.distillation.steps, numbers.tuning.steps) == (200, 100)
     assert (numbers.tuning.batch_size, numbers.distillation.drops) == (128, (0.5, 0.8))
-    assert read_numbers(None, "resnet-50-bottlefit", None).distillation.points == (
+    assert numbers_of("resnet-50-bottlefit", None, None).distillation.points == (
         "layer3",
         "layer4",
     )
     with pytest.raises(UsageError, match="2 steps or more"):
-        read_numbers(None, "resnet-50-bottlefit", 1)
+        numbers_of("resnet-50-bottlefit", None, 1)
     wrong = tmp_path / "wrong.toml"
-    wrong.write_text("[distil]\nsteps = 3\n[models]\n")
-    with pytest.raises(UsageError, match=r"no table \[tune\]"):
-        read_numbers(wrong, "x", None)
-    wrong.write_text("[distil]\nsteps = 3\n[tune]\nstep = 3\n[models]\n")
-    with pytest.raises(UsageError, match=r"does not hold the numbers .*'step'"):
-        read_numbers(wrong, "x", None)
+    wrong.write_text("[distillation]\nsteps = 3\n[models]\n")
+    with pytest.raises(UsageError, match=r"'tuning.steps' is missing"):
+        numbers_of("x", wrong, None)
+    wrong.write_text("[distillation]\nsteps = 3\n[tuning]\nstep = 3\n[models]\n")
+    with pytest.raises(UsageError, match=r"does not hold the numbers .*'tuning.step' is unknown"):
+        numbers_of("x", wrong, None)
