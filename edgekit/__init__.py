@@ -15,7 +15,7 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.api import evaluate, export, load, run, stream, verify
+    from edgekit.api import calibrate, evaluate, export, load, run, stream, verify
     from edgekit.bundle import Bundle
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
@@ -37,6 +37,7 @@ __all__ = [
     "StoppedError",
     "TrainingError",
     "UsageError",
+    "calibrate",
     "distill",
     "evaluate",
     "export",
@@ -54,6 +55,7 @@ _HOMES = {
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Report": "edgekit.report",
+    "calibrate": "edgekit.api",
     "distill": "edgekit.distillation.loop",
     "evaluate": "edgekit.api",
     "export": "edgekit.api",

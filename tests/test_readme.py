@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marked_pictures import write_marked_pictures, write_talkative_weights
 
 from edgekit.cli.main import run_command
 
@@ -43,6 +44,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "z.npy", np.zeros((1, 32, 5, 32, 32), np.float32))
     _make_clips_and_teacher(folder)
     _make_pictures_with_boxes(folder)
+    write_talkative_weights("leyolo-composites", folder / "trained.safetensors")
+    write_marked_pictures(
+        "leyolo-composites", folder / "trained.safetensors", folder / "known.json", folder / "known"
+    )
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -95,6 +100,7 @@ def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
     assert verbs == {
         "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate",
+        "calibrate",
     }  # fmt: skip
 
 

@@ -12,7 +12,18 @@ from contextlib import contextmanager, nullcontext
 
 import typer
 
-from edgekit.cli import distill, doctor, evaluate, export, info, inspect, plan, run, verify
+from edgekit.cli import (
+    calibrate,
+    distill,
+    doctor,
+    evaluate,
+    export,
+    info,
+    inspect,
+    plan,
+    run,
+    verify,
+)
 from edgekit.cli import list as list_verb
 from edgekit.cli.interrupt import remember_interrupts
 from edgekit.errors import EdgekitError, MissingEnvironmentError
@@ -30,6 +41,7 @@ app.command("info")(info.info)
 app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
+app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("distill")(distill.distill)
