@@ -15,7 +15,7 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.api import evaluate, export, label, load, profile, run, stream, verify
+    from edgekit.api import calibrate, evaluate, export, label, load, profile, run, stream, verify
     from edgekit.bundle import Bundle
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
@@ -39,6 +39,7 @@ __all__ = [
     "StoppedError",
     "TrainingError",
     "UsageError",
+    "calibrate",
     "distill",
     "evaluate",
     "export",
@@ -59,6 +60,7 @@ _HOMES = {
     "Model": "edgekit.model",
     "Profile": "edgekit.profiling.result",
     "Report": "edgekit.report",
+    "calibrate": "edgekit.api",
     "distill": "edgekit.distillation.loop",
     "evaluate": "edgekit.api",
     "export": "edgekit.api",

@@ -94,6 +94,11 @@ class Bundle:
         data = self.manifest.get("suppression")
         return Thresholds(**data) if data is not None else None
 
+    @property
+    def tells_evidence(self) -> bool:
+        """Whether a detector's file gives logits and features too, for filters of hallucinations."""
+        return bool(self.manifest.get("evidence", False))
+
     def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Inputs and eager float32 outputs of the model that was exported, by name.
 

@@ -170,6 +170,8 @@ def export_model(
     backend = backend_for(target.format)
     if options.work.suppression is not None and options.plan is not None:
         raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
+    if options.work.evidence and options.plan is not None:
+        raise UsageError("A plan runs the network alone; export it whole to have its evidence.")
     network, model = model, working(model, target, options.work)
     progress("capture and rewrite")
     prepared = prepare(model, target, options.precision)

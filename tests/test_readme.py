@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marked_pictures import write_marked_pictures, write_talkative_weights
 
 from edgekit.cli.main import run_command
 
@@ -45,6 +46,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _make_clips_and_teacher(folder)
     _make_pictures_with_boxes(folder)
     _make_ssd(folder / "ssd-mobilenet-v2.safetensors")
+    write_talkative_weights("leyolo-composites", folder / "trained.safetensors")
+    write_marked_pictures(
+        "leyolo-composites", folder / "trained.safetensors", folder / "known.json", folder / "known"
+    )
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -114,6 +119,7 @@ def test_the_readme_names_every_verb() -> None:
     assert verbs == {
         "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate", "label",
         "split", "profile",
+        "calibrate",
     }  # fmt: skip
 
 

@@ -109,6 +109,13 @@ def export(
     limit: Annotated[
         int | None, typer.Option(help="With --nms: most boxes; default: the recipe's.")
     ] = None,
+    safety: Annotated[
+        bool,
+        typer.Option(
+            "--safety",
+            help="Of a detector: the file tells logits and features too, for `edgekit calibrate`.",
+        ),
+    ] = False,
     one_file: Annotated[
         bool,
         typer.Option("--one-file", help="Put a plan's tiles into one file that any runtime runs."),
@@ -141,9 +148,9 @@ def export(
             "--split stands alone: plans, --bake-preprocessing, --nms and --dry-run are for whole networks."
         )
     recipe = None if is_factory(name) else find_recipe(name)
-    if recipe is None and (bake_preprocessing or nms):
+    if recipe is None and (bake_preprocessing or nms or safety):
         raise UsageError(
-            "--bake-preprocessing and --nms belong to models with a recipe, which says what to do."
+            "--bake-preprocessing, --nms and --safety belong to models with a recipe, which says what to do."
         )
     if recipe is None and (weights or size or frames is not None):
         raise UsageError(
@@ -194,7 +201,7 @@ def export(
     if nms and model.boxes is None:
         raise UsageError(f"{name} is no detector, so there are no boxes for --nms.")
     asked = model.boxes.thresholds(score, iou, limit) if nms and model.boxes else None
-    work = InTheFile(bake_preprocessing, asked)
+    work = InTheFile(bake_preprocessing, asked, safety)
     if dry_run:
         with progress("edgekit"):
             prepared = prepare(working(model, chosen, work), chosen, precision)

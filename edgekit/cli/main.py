@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 import typer
 
 from edgekit.cli import (
+    calibrate,
     distill,
     doctor,
     evaluate,
@@ -43,6 +44,7 @@ app.command("info")(info.info)
 app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
+app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("plan")(plan.plan)

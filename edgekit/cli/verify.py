@@ -141,7 +141,9 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
         raise UsageError(
             f"{bundle.path.name} was exported for '{exported_for}', not '{chosen.name}'."
         )
-    model = working(model, chosen, InTheFile(bundle.takes_pixels, bundle.suppression))
+    model = working(
+        model, chosen, InTheFile(bundle.takes_pixels, bundle.suppression, bundle.tells_evidence)
+    )
     prepared = prepare(model, chosen, str(bundle.manifest["precision"]))
     expected = golden_pair(model, prepared.program)[1]
     for output, value in bundle.golden()[1].items():
