@@ -25,7 +25,7 @@ from edgekit.exporting import (
     require_no_errors,
     silent,
 )
-from edgekit.model import Model
+from edgekit.model import RANDOM_WEIGHTS, Model
 from edgekit.program.capture import without_torch_warnings
 from edgekit.report import Report
 from edgekit.split.bundle import (
@@ -40,12 +40,13 @@ from edgekit.split.bundle import (
 )
 from edgekit.split.codec import CalibratedCodec, Codec, EntropyCodec
 from edgekit.split.early_exit import EarlyExit, ExitHead
-from edgekit.split.of_network import codec_of
+from edgekit.split.of_network import codec_of, make_tables
 from edgekit.split.packet import MAGIC, VERSION, write_packet
 from edgekit.split_parity import EXIT, LATENT, TAIL_PART, split_report
 from edgekit.target import Target, find_target
 from edgekit.zoo.split.attach import calibrate, split_at
 from edgekit.zoo.split.cutting import cut
+from edgekit.zoo.split.factorised_prior import FactorisedPrior
 from edgekit.zoo.split.network import SplitHead, SplitNetwork
 
 BOTTLENECK = "bottleneck"
@@ -108,13 +109,27 @@ def split_network(model: Model, layer: str, pictures: Iterable[Tensor] | None) -
             )
         if pictures is not None:
             raise UsageError(f"{model.name} has its own quantiser; leave --calibrate away.")
-        return network
+        return with_tables(model)
     if len(model.example_inputs) != 1:
         raise UsageError(
             f"{model.name} takes {len(model.example_inputs)} inputs; a head takes one image."
         )
     split = split_at(network, layer, model.example_inputs[0])
     return split if pictures is None else calibrate(split, pictures)
+
+
+def with_tables(model: Model) -> SplitNetwork:
+    """A model's split network; of random weights, which measure only, with tables of their density."""
+    network = model.module
+    assert isinstance(network, SplitNetwork)
+    prior = network.head.quantiser
+    if (
+        model.weights == RANDOM_WEIGHTS
+        and isinstance(prior, FactorisedPrior)
+        and not prior.has_tables
+    ):
+        make_tables(prior)
+    return network
 
 
 def split_folder(name: str, layer: str, target: Target, precision: str | None) -> Path:

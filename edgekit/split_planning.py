@@ -40,9 +40,11 @@ from edgekit.split.candidates import (
 from edgekit.split.codec import DynamicCodec
 from edgekit.split.early_exit import EarlyExit
 from edgekit.split.latency_profile import LatencyProfile
+from edgekit.split.of_network import codec_of
 from edgekit.split.packet import read_packet, write_packet
 from edgekit.split.picture import as_input, seen
 from edgekit.zoo.split.attach import split_at
+from edgekit.zoo.split.network import SplitNetwork
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 QUALITIES = (30, 60, 90)
@@ -201,9 +203,13 @@ def split_plan(
     measured = _Measured(model, pictures, options, times, device)
     progress("measure pictures")
     found = [measured.local(), *measured.images()]
-    for number, cut in enumerate(measured.useful_cuts(), start=1):
-        progress(f"measure cuts ({number})")
-        found.append(measured.cut(cut.layer, cut.head_ms))
+    if isinstance(model.module, SplitNetwork):
+        progress("measure its bottleneck")
+        found += measured.bottleneck(model.module)
+    else:
+        for number, cut in enumerate(measured.useful_cuts(), start=1):
+            progress(f"measure cuts ({number})")
+            found.append(measured.cut(cut.layer, cut.head_ms))
     for head in heads:
         progress(f"measure {head.bundle.path.name}")
         found += measured.head(head)
@@ -250,7 +256,7 @@ class _Measured:
         if self.model.weights == RANDOM_WEIGHTS and self.truth is not None:
             notes.append("the weights are random, so that accuracy and rates of exits mean nothing")
         hidden = len(self.times.cuts) - len(self.useful_cuts())
-        if hidden:
+        if hidden and not isinstance(self.model.module, SplitNetwork):
             notes.append(
                 f"{hidden} cuts are not listed: an earlier one sends no more bytes, or no feature map crosses"
             )
@@ -360,6 +366,36 @@ class _Measured:
             self.times.total_ms - head_ms, self.options.queue_ms, right,
         )  # fmt: skip
 
+    def bottleneck(self, network: SplitNetwork) -> list[Candidate]:
+        """Of a model that is made of head and tail: one for each of some numbers of channels kept."""
+        codec = codec_of(network)
+        inside = [cut for cut in self.times.cuts if cut.layer.partition(".")[0] == "head"]
+        if not inside:
+            raise UsageError(
+                f"No layer of the head of {self.model.name} can be told apart in onnxruntime's profile; export it "
+                "with --split bottleneck and give the bundle with --head."
+            )
+        last = inside[-1]
+        head_ms = self.on_device(last.layer, last.head_ms)
+        images = [self.model.example_inputs[0]] if self.pictures is None else self._inputs(self.pictures.pixels)  # fmt: skip
+        with torch.inference_mode():
+            bottlenecks = [network.head(image)[0].numpy() for image in images]
+        made = []
+        for keep in _some_kept(network.drop.least, codec.channels):
+            coded = [_coded(codec, bottleneck, keep) for bottleneck in bottlenecks]
+            sizes = [len(packet) for packet, *_ in coded]
+            name = f"{self.model.name} keep {keep}"
+            right = self._right(name, lambda keep=keep: self._seen_classes(lambda x: network(x, keep=keep)))  # type: ignore[misc]  # fmt: skip
+            made.append(
+                Candidate(
+                    name, "split", self.before_ms, head_ms, self.slower * statistics.median(ms for _, ms, _ in coded),
+                    float(np.mean(sizes)), float(np.percentile(sizes, SLOW)),
+                    statistics.median(ms for *_, ms in coded), self.times.total_ms - last.head_ms,
+                    self.options.queue_ms, right,
+                )
+            )  # fmt: skip
+        return made
+
     def head(self, split: SplitBundle) -> list[Candidate]:
         """One for each of some numbers of channels kept."""
         spec = split.bundle.inputs[0]
@@ -376,8 +412,7 @@ class _Measured:
         bottlenecks = [split.bottleneck({spec.name: image}) for image in images]
         zeros = np.zeros((split.facts.channels, split.facts.height, split.facts.width), np.float32)
         tail_ms = _timed(lambda: split.outputs(zeros), self.options.runs)
-        channels, least = split.facts.channels, split.facts.least_kept or split.facts.channels
-        kept = sorted({round(k) for k in np.linspace(least, channels, MOST_KEPT)})
+        kept = _some_kept(split.facts.least_kept, split.facts.channels)
         return [self._kept(split, bottlenecks, keep, head_ms, tail_ms) for keep in kept]
 
     def _kept(
@@ -447,6 +482,11 @@ def _slower(device: LatencyProfile | None, times: LayerTimes) -> float:
     if device.slower is not None:
         return device.slower
     return device.total_ms / times.total_ms
+
+
+def _some_kept(least: int | None, channels: int) -> list[int]:
+    """All, of a head that was not trained to lose some."""
+    return sorted({round(k) for k in np.linspace(least or channels, channels, MOST_KEPT)})
 
 
 def _coded(codec: Any, bottleneck: Array, keep: int | None) -> tuple[bytes, float, float]:

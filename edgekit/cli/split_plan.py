@@ -161,7 +161,13 @@ def _model(name: str, weights: str | None, size: str | None) -> Model:
         if weights or size:
             raise UsageError("--weights and --size belong to models with a recipe.")
         return model_of_factory(name)
-    return model_of_recipe(find_recipe(name), weights, Size(*parse_size(size), None))
+    from edgekit.split_exporting import with_tables
+    from edgekit.zoo.split.network import SplitNetwork
+
+    loaded = model_of_recipe(find_recipe(name), weights, Size(*parse_size(size), None))
+    if isinstance(loaded.module, SplitNetwork):
+        with_tables(loaded)
+    return loaded
 
 
 def _pictures(model: Model, folder: Path | None, labels: Path | None) -> Pictures | None:
