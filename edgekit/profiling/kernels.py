@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from edgekit.backends.onnx.module_note import MODULE_NOTE
 from edgekit.backends.onnx.session import SessionOptions, session_settings
 from edgekit.backends.runnable import Array
 from edgekit.profiling.macs import FILTERS, macs
@@ -25,6 +26,8 @@ MOST_EVENTS = 500_000
 """onnxruntime drops events after a million (onnxruntime#16334)."""
 ALIGNMENT = 16
 SUFFIX = "_kernel_time"
+BLOCKS_OF_CHANNELS = "_nchwc"
+"""What onnxruntime adds to the names of nodes that it lays out so."""
 INTEGERS = {"int8", "uint8"}
 
 
@@ -34,6 +37,8 @@ class Kernel:
 
     name: str
     """Of its node, after what it was fused of."""
+    module: str
+    """Path of the submodule whose result it gives, as far as the file's nodes say."""
     operator: str
     provider: str
     inputs: tuple[tuple[int, ...], ...]
@@ -120,7 +125,7 @@ def profile_kernels(
             str(path), settings, providers=["CPUExecutionProvider"]
         )
         model = onnx.load(settings.optimized_model_filepath)
-        filters = _filters(model)
+        filters, modules = _filters(model), _modules(onnx.load(str(path)))
         affordable = MOST_EVENTS // max(1, len(model.graph.node))
         for _ in range(WARM_UP_RUNS + max(3, min(RUNS, affordable))):
             session.run(None, dict(feeds))
@@ -132,7 +137,7 @@ def profile_kernels(
             by_node[int(event["args"]["node_index"])].append(event)
         elif event["name"] == "model_run":
             whole.append(event["dur"] / 1e3)
-    kernels = (_kernel(seen, filters, roofline) for seen in by_node.values())
+    kernels = (_kernel(seen, filters, modules, roofline) for seen in by_node.values())
     whole_ms = float(np.median(whole[WARM_UP_RUNS:]))
     return Kernels(path.name, runs, tuple(kernels), whole_ms)
 
@@ -147,8 +152,22 @@ def _filters(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _modules(file: onnx.ModelProto) -> dict[str, str]:
+    """By name of a node and of its results: a fused node has the name of either."""
+    return {
+        name: note.value
+        for node in file.graph.node
+        for note in node.metadata_props
+        if note.key == MODULE_NOTE
+        for name in (node.name, *node.output)
+    }
+
+
 def _kernel(
-    events: list[dict[str, Any]], filters: Mapping[str, tuple[int, ...]], roofline: Roofline
+    events: list[dict[str, Any]],
+    filters: Mapping[str, tuple[int, ...]],
+    modules: Mapping[str, str],
+    roofline: Roofline,
 ) -> Kernel:
     """Of one node's events, run after run."""
     arguments = events[0]["args"]
@@ -167,6 +186,7 @@ def _kernel(
     )
     return Kernel(
         name=name,
+        module=modules.get(name.removesuffix(BLOCKS_OF_CHANNELS), ""),
         operator=operator,
         provider=str(arguments["provider"]),
         inputs=inputs,

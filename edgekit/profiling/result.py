@@ -155,7 +155,7 @@ class Profile:
 def _row(kernel: Kernel, runs: int, share: float) -> tuple[str, ...]:
     shape = "x".join(map(str, kernel.outputs[0])) if kernel.outputs else ""
     return (
-        kernel.name + (f" ({runs} times)" if runs > 1 else ""),
+        (kernel.module or kernel.name) + (f" ({runs} times)" if runs > 1 else ""),
         kernel.operator,
         shape + ("" if kernel.is_aligned else " *"),
         f"{runs * kernel.p50_ms:.3f}",

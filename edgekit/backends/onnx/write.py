@@ -15,6 +15,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 
 from edgekit.backends.onnx.leaves import leaves_last
+from edgekit.backends.onnx.module_note import MODULE_NOTE
 from edgekit.backends.onnx.quiet import quiet
 from edgekit.backends.onnx.suppress import suppress
 from edgekit.contract import TensorSpec
@@ -22,6 +23,7 @@ from edgekit.detection.suppress_op import OVERLOAD
 from edgekit.errors import ConversionError, first_line
 from edgekit.program.precision import in_half
 from edgekit.program.program import Program
+from edgekit.program.source import module_path
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
@@ -65,6 +67,7 @@ def write(program: Program, path: Path, options: OnnxOptions) -> None:
     _require_opset(model, options.opset)
     model.ir_version = min(model.ir_version, options.ir_version)
     _strip_build_traces(model)
+    _name_modules(model, source)
     leaves_last(model)
     onnx.helper.set_model_props(
         model, {**_contract(program.inputs, program.outputs), **options.notes}
@@ -119,6 +122,15 @@ def _strip_build_traces(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         del tensor.metadata_props[:]
     model.producer_version = ""
+
+
+def _name_modules(model: onnx.ModelProto, program: Program) -> None:
+    """The exporter keeps the names of a program's values."""
+    paths = {node.name: module_path(node) for node in program.exported.graph.nodes}
+    for node in model.graph.node:
+        path = next(filter(None, map(paths.get, node.output)), None)
+        if path is not None:
+            node.metadata_props.add(key=MODULE_NOTE, value=path)
 
 
 def _contract(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> dict[str, str]:
