@@ -114,12 +114,12 @@ def conv(given: int, made: int, stride: int = 1, groups: int = 1) -> tuple[nn.Mo
 def small_bottleneck(channels: int) -> Bottleneck:
     """Depthwise-separable, stride 4: latents `channels` 7 7, and 32 features in their place."""
     encoder = nn.Sequential(
-        *conv(1, 16, 2), *conv(16, 16, 2, groups=16),
-        nn.Conv2d(16, 32, 1), nn.BatchNorm2d(32), nn.ReLU6(),
-        *conv(32, 32, groups=32), nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32), nn.ReLU6(),
-        nn.Conv2d(32, channels, 1),
+        *conv(1, 24, 2),
+        *conv(24, 24, groups=24), nn.Conv2d(24, 48, 1), nn.BatchNorm2d(48), nn.ReLU6(),
+        *conv(48, 48, 2, groups=48), nn.Conv2d(48, 64, 1), nn.BatchNorm2d(64), nn.ReLU6(),
+        nn.Conv2d(64, channels, 1),
     )  # fmt: skip
-    decoder = nn.Sequential(*conv(channels, 32), *conv(32, 32)[:1], nn.ReLU())
+    decoder = nn.Sequential(*conv(channels, 48), *conv(48, 32)[:1], nn.ReLU())
     return Bottleneck(encoder, decoder, channels)
 
 
@@ -128,11 +128,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("split-curve.run"))
-    parser.add_argument("--teacher-steps", type=int, default=2400)
+    parser.add_argument("--teacher-steps", type=int, default=6000)
     parser.add_argument(
-        "--steps", type=int, default=1500, help="of a head; a third of it tunes the tail"
+        "--steps", type=int, default=9000, help="of a head; a third of it tunes the tail"
     )
     parser.add_argument("--beta", type=float, default=1.0, help="squared feature errors for a bit")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate of the bottleneck")
     parser.add_argument("--test", type=int, default=10_000, help="pictures to measure on")
     parser.add_argument("--separate", type=int, nargs="*", default=list(SEPARATE))
     asked = parser.parse_args()
@@ -183,7 +184,7 @@ def head_points(
     tuned = asked.steps // 3
     done = train_split(
         network, teacher, CUT, training,
-        HeadDistillation(asked.steps - tuned, ("features.6",), asked.beta, BATCH, (0.5, 0.8)),
+        HeadDistillation(asked.steps - tuned, ("features.6",), asked.beta, BATCH, (0.5, 0.8), asked.rate),
         TailTuning(tuned, "kd-frozen", BATCH, learning_rate=1e-2),
         run=asked.run / name, resume=True, progress=show,
     )  # fmt: skip

@@ -8,7 +8,7 @@ tail finds the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled
 from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.pictures import FROM_THE_MIDDLE, Cut, Pictures
-from edgekit.distillation.run_folder import STUDENT
+from edgekit.distillation.run_folder import STUDENT, save_student
 from edgekit.distillation.split_stages import HeadDistillation, TailTuning, run_on, train_split
 from edgekit.distillation.stage import Validation
 from edgekit.distillation.taps import Batch, Outputs
@@ -32,8 +32,12 @@ from edgekit.image_contract import ImageContract
 from edgekit.model import model_of_recipe
 from edgekit.recipe import Recipe, find_recipe
 from edgekit.zoo.families import backbone_of
+from edgekit.zoo.split.attach import calibrate
 from edgekit.zoo.split.family import SplitConfig, split_network
 from edgekit.zoo.split.network import MAIN
+from edgekit.zoo.split.quantisers import CalibratedQuantiser, DynamicQuantiser
+
+CALIBRATION_PICTURES = 256
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,9 @@ def train(asked: FromFiles) -> Distilled:
     torch.manual_seed(asked.seed)
     backbone = backbone_of(config)
     load_weights(backbone, asked.teacher)
-    network = split_network(config, backbone.eval())
+    is_calibrated = config.quantiser == CalibratedQuantiser.kind
+    floating = replace(config, quantiser=DynamicQuantiser.kind) if is_calibrated else config
+    network = split_network(floating, backbone.eval())
     pictures = Pictures(asked.data, run.contract.height, Cut(), on_damage=asked.on_damage)
     distilled = train_split(
         network, backbone, config.ends, pictures, numbers.distillation, numbers.tuning,
@@ -150,7 +156,16 @@ def train(asked: FromFiles) -> Distilled:
         progress=asked.progress,
     )  # fmt: skip
     weights = distilled.folder / STUDENT
+    if is_calibrated:
+        calibrate(network.cpu(), _batches(pictures, run))
+        save_student(network.state_dict(), weights)
     return Distilled(model_of_recipe(recipe, weights, Size()), distilled.folder)
+
+
+def _batches(pictures: Pictures, run: OnPictures) -> Iterator[Tensor]:
+    """The first pictures, one by one."""
+    for index in range(min(len(pictures), CALIBRATION_PICTURES)):
+        yield run.images(pictures[index][None])
 
 
 def _contract(recipe: Recipe) -> ImageContract:

@@ -30,6 +30,7 @@ from edgekit.errors import UsageError
 from edgekit.split.of_network import make_tables
 from edgekit.zoo.split.factorised_prior import FactorisedPrior
 from edgekit.zoo.split.network import MAIN, SplitNetwork
+from edgekit.zoo.split.quantisers import CalibratedQuantiser
 
 Variant = Literal["ft", "ft-frozen", "kd", "kd-frozen"]
 VARIANTS: tuple[Variant, ...] = ("ft", "ft-frozen", "kd", "kd-frozen")
@@ -213,8 +214,13 @@ def train_split(
     `label` the classes are those that the backbone finds.
 
     A factorised prior gets its tables between them, and again behind the second one if that moved it.
-    Raises what `distill` raises.
+    Raises what `distill` raises, and UsageError for a calibrated quantiser, which comes after training.
     """
+    if network.head.quantiser.kind == CalibratedQuantiser.kind:
+        raise UsageError(
+            "A split network trains with the dynamic quantiser or a prior; `calibrate` gives it the calibrated "
+            "one when training is over."
+        )
     images = images or OnImages()
     student = student_of(network, distillation.points, images)
     teacher = teacher_of(backbone, ends, distillation.points, images)

@@ -32,6 +32,7 @@ from edgekit.distillation.split_stages import (
 from edgekit.distillation.stage import select
 from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
+from edgekit.split.codec import CalibratedCodec
 from edgekit.split.of_network import codec_of
 from edgekit.zoo.families import build_network
 from edgekit.zoo.split.attach import attach
@@ -204,7 +205,7 @@ def test_a_price_that_nothing_would_pay_is_refused() -> None:
         TailTuning(1, variant="kd-freezed")  # type: ignore[arg-type]
 
 
-def test_a_recipe_trains_from_pictures_without_labels_and_goes_on(tmp_path: Path) -> None:
+def asked_of_a_small_recipe(tmp_path: Path, quantiser: str) -> FromFiles:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index in range(6):
@@ -222,15 +223,31 @@ def test_a_recipe_trains_from_pictures_without_labels_and_goes_on(tmp_path: Path
     own.write_text(
         'name = "small-split"\nfamily = "split"\nsummary = ""\nsource = ""\nparameters = 0\n'
         f'[architecture]\nbackbone = "{small}"\nencoder = "mobile"\nchannels = 4\n'
-        f'ends = "features.3"\nleast_kept = 1\n[weights]\n{image}'
+        f'ends = "features.3"\nquantiser = "{quantiser}"\nleast_kept = 1\n[weights]\n{image}'
     )
     torch.manual_seed(0)
     weights = tmp_path / "teacher.safetensors"
     save_file(build_network(find_recipe(str(small))).state_dict(), weights)
-    asked = FromFiles(
+    return FromFiles(
         data=pictures, teacher=weights, run=tmp_path / "run", progress=silent,
         hardware=Hardware("cpu"), validation=pictures, steps=6, workers=0, model=str(own),
     )  # fmt: skip
+
+
+def test_a_calibrated_head_is_trained_in_floating_point_and_calibrated_after(
+    tmp_path: Path,
+) -> None:
+    made = train(asked_of_a_small_recipe(tmp_path, "calibrated")).model.module
+    assert isinstance(made, SplitNetwork)
+    assert isinstance(codec_of(made), CalibratedCodec)
+    with torch.no_grad():
+        assert made(torch.rand(1, 3, 32, 32)).isfinite().all()
+    with pytest.raises(UsageError, match="when training is over"):
+        trained(split("calibrated")[0], Backbone(), tmp_path / "never")
+
+
+def test_a_recipe_trains_from_pictures_without_labels_and_goes_on(tmp_path: Path) -> None:
+    asked = asked_of_a_small_recipe(tmp_path, "entropy")
     done = train(asked)
     assert isinstance(done.model.module, SplitNetwork)
     assert codec_of(done.model.module).channels == 4

@@ -7,7 +7,7 @@ their parameters, their state and their paths, so that both parts can still be t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import fx, nn
@@ -46,16 +46,26 @@ def cut(network: nn.Module, layer: str) -> Cut:
 
 def layers_to_cut_at(network: nn.Module) -> list[str]:
     """The paths behind which exactly one tensor crosses, in the order of definition."""
-    return [path for path, _ in network.named_modules() if path and _is_clean(network, path)]
+    clean: set[str] = set()
+    for holder, module in network.named_modules():
+        children = [f"{holder}.{name}".lstrip(".") for name, _ in module.named_children()]
+        if children:
+            clean.update(_clean(network, children))
+    return [path for path, _ in network.named_modules() if path in clean]
 
 
-def _is_clean(network: nn.Module, layer: str) -> bool:
+def _clean(network: nn.Module, siblings: Sequence[str]) -> list[str]:
+    """Those of the layers of one module that are; one trace serves them all."""
     try:
-        graph = _trace(network, layer)
-        place = _place(network, graph, layer)
+        graph = _trace(network, siblings[0])
     except UsageError:
-        return False
-    return not _crossing(graph, place, _needed_for(place))
+        return []
+    found = []
+    for layer in siblings:
+        calls = _calls(graph, layer)
+        if len(calls) == 1 and not _crossing(graph, calls[0], _needed_for(calls[0])):
+            found.append(layer)
+    return found
 
 
 class _Around(fx.Tracer):
@@ -91,14 +101,17 @@ def _require_path(network: nn.Module, layer: str) -> None:
 
 
 def _place(network: nn.Module, graph: fx.Graph, layer: str) -> fx.Node:
-    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
+    calls = _calls(graph, layer)
     if len(calls) != 1:
         raise UsageError(
             f"{_kind(network)} cannot be cut behind '{layer}', which runs {len(calls)} times; name a "
             "layer that runs once."
         )
-    found: fx.Node = calls[0]
-    return found
+    return calls[0]
+
+
+def _calls(graph: fx.Graph, layer: str) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
 
 
 def _needed_for(place: fx.Node) -> set[fx.Node]:
@@ -160,8 +173,8 @@ def _listed(nodes: Iterable[fx.Node]) -> str:
 def _nearest(network: nn.Module, layer: str) -> str:
     paths = [path for path, _ in network.named_modules() if path]
     at = paths.index(layer)
-    before = next((path for path in reversed(paths[:at]) if _is_clean(network, path)), None)
-    after = next((path for path in paths[at + 1 :] if _is_clean(network, path)), None)
+    before = next((path for path in reversed(paths[:at]) if _clean(network, [path])), None)
+    after = next((path for path in paths[at + 1 :] if _clean(network, [path])), None)
     near = [f"'{path}'" for path in (before, after) if path]
     return (
         f"one tensor crosses behind {' or '.join(near)}." if near else "no layer is free of that."
