@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,12 @@ def test_a_profile_that_is_none_gets_a_sentence(tmp_path: Path, change: dict, wo
         LatencyProfile.read(path)
     with pytest.raises(UsageError, match="cannot be read"):
         LatencyProfile.read(tmp_path / "missing.json")
+
+
+def test_the_profile_of_the_page_is_one(tmp_path: Path):
+    page = Path(__file__).parents[2] / "docs" / "split-plan.md"
+    (example,) = re.findall(r"```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "p.json").write_text(example)
+    read = LatencyProfile.read(tmp_path / "p.json")
+    assert read.total_ms == pytest.approx(0.92)
+    assert read.power == Power(3, 1.5, 0.4)
