@@ -39,7 +39,7 @@ class InTheFile:
 
 
 NETWORK_ONLY = InTheFile()
-TELLING = ("leyolo", "mobiledet", "codenet")
+TELLING = ("leyolo", "mobiledet", "ssd-mobilenet", "codenet")
 """Families whose networks have a method `evidence`."""
 
 
