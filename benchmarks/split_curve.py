@@ -267,26 +267,26 @@ def verdicts(
             f"{point.name}: {point.accuracy:.2f} % at {point.bytes_mean:.1f} B; one head there {own:.2f} % "
             f"({own - point.accuracy:+.2f} points)"
         )
-    for kind, points in pictures.items():
-        whole = [p for p in points if "shared" not in p.name]
-        least = min(whole, key=lambda p: p.bytes_mean)
-        lines.append(
-            f"{kind}: its smallest files take {least.bytes_mean:.1f} B for {least.accuracy:.2f} %; one head "
-            f"at most {max(p.packet_mean for p in one):.1f} B with its header for {max(p.accuracy for p in one):.2f} %"
-        )
-    needed = [
-        p for p in pictures["JPEG"] if "shared" not in p.name and p.accuracy >= best - LOST_POINTS
-    ]
+    for points in pictures.values():
+        for file in (p for p in points if "shared" not in p.name):
+            own = [p for p in one if p.packet_mean <= file.packet_mean]
+            ours = f"{max(p.accuracy for p in own):.2f} %" if own else "nothing"
+            lines.append(
+                f"{file.name}: {file.accuracy:.2f} % for {file.bytes_mean:.1f} B; one head, with its "
+                f"header, {ours} for no more"
+            )
+    jpegs = [p for p in pictures["JPEG"] if "shared" not in p.name]
+    needed = [p for p in jpegs if p.accuracy >= best - LOST_POINTS]
     good = [p for p in one if p.accuracy >= best - LOST_POINTS]
-    if needed and good:
-        jpeg, own = (min(row, key=lambda p: p.packet_mean) for row in (needed, good))
+    own = min(good, key=lambda p: p.packet_mean) if good else max(one, key=lambda p: p.accuracy)
+    if needed:
+        jpeg = min(needed, key=lambda p: p.packet_mean)
         fewer = 1 - own.packet_mean / jpeg.packet_mean
         lines.append(
-            f"within {LOST_POINTS} points of the teacher: {jpeg.name} {jpeg.packet_mean:.1f} B, {own.name} "
-            f"{own.packet_mean:.1f} B with its header: {fewer:.1%} fewer (aim {FEWER_BYTES:.1%})"
+            f"within {LOST_POINTS} points of the teacher's {best:.2f} %: {jpeg.name} takes {jpeg.packet_mean:.1f} B; "
+            f"{own.name} has {own.accuracy - best:+.2f} points at {own.packet_mean:.1f} B with its header, "
+            f"{fewer:.1%} fewer (aim {-LOST_POINTS} points, {FEWER_BYTES:.1%})"
         )
-    else:
-        lines.append(f"no point within {LOST_POINTS} of the teacher ({best:.2f} %)")
     return lines
 
 
