@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from edgekit.distillation import Loss, Stage, Tapped
+from edgekit.distillation.clips_on_demand import Augmentation, VideoClips
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.latents import as_video
 from edgekit.distillation.loop import distill
 from edgekit.distillation.run_folder import read_metrics
-from edgekit.distillation.video_clips import Augmentation, VideoClips
 from edgekit.recipe import find_recipe
 from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
 

@@ -31,7 +31,7 @@ from edgekit.distillation.schedules import Cosine
 from edgekit.distillation.turbo_vaed_mini import (
     Clips,
     new_student,
-    read_numbers,
+    numbers_of,
     recorded,
     stages_of,
 )
@@ -69,7 +69,7 @@ def noise() -> Clips:
 
 
 def by_distill(data: Clips, steps: int, workers: int) -> Speed:
-    numbers = read_numbers()
+    numbers = numbers_of()
     long = replace(numbers.stages["joined"], steps=WARM_UP + steps, batch_size=BATCH)
     numbers = replace(numbers, stages={**numbers.stages, "joined": long})
     joined = stages_of(numbers, data)[2]
@@ -89,7 +89,7 @@ def by_distill(data: Clips, steps: int, workers: int) -> Speed:
 
 
 def by_hand(data: Clips, steps: int, workers: int) -> Speed:
-    numbers = read_numbers()
+    numbers = numbers_of()
     stage, weights = numbers.stages["joined"], numbers.weights
     own = new_student(0)
     student, to_quarter, to_half = own.module, own.projections["quarter"], own.projections["half"]

@@ -8,8 +8,8 @@ on nothing but the files' names. A count of 0 leaves a set away.
 
 For hallucinations there are four more: `calibration` is made as `train` is, with another seed; the things
 in the others are of no trained class, and their annotations are empty. `look-alikes` are to be fine-tuned
-with; `near` shows the same kinds of look-alikes by other stamps, every third of each kind, and `far` kinds
-that are in no other set; both on the held-out photographs.
+with, beside some further things; `near` shows the same kinds of look-alikes by other stamps, every third of
+each kind, and `far` kinds that are in no other set; both on the held-out photographs.
 """
 
 from __future__ import annotations
@@ -66,6 +66,18 @@ LOOK_ALIKES = {
     "insect": ["animals/insects/*.png"],
 }  # fmt: skip
 """Kinds that are of no trained class and look like one: a ball like a celestial body, a vegetable like a fruit."""
+FURTHER = {
+    "sweet": ["seasonal/christmas/*and*_can*.png", "seasonal/christmas/hard_candy.png", "seasonal/easter/wrapped*.png"],
+    "decoration": [
+        "seasonal/christmas/bow.png", "seasonal/christmas/st[ao]*.png", "seasonal/christmas/xmas_tp_bulb.png",
+        "seasonal/newyears/party*.png", "symbols/shapes/*.png",
+    ],
+    "candle or dreydl": ["seasonal/candle.png", "seasonal/hanukkah/*.png"],
+    "letter": ["symbols/alphabets/english/filled/uppercase/*.png"],
+    "medical thing": ["medical/[bt]*.png"],
+    "machine": ["space/apollo_lander.png", "space/voyager2.png", "sports/trophy_cup.png"],
+}  # fmt: skip
+"""Kinds to be fine-tuned with as well, so that not only their neighbours are unlearnt."""
 FAR = {
     "vehicle": [
         "vehicles/auto/*.png", "vehicles/cycle/*.png", "vehicles/emergency/f*.png", "vehicles/flight/**/*.png",
@@ -119,6 +131,8 @@ def look_alikes_of(folder: Path, held_out: bool) -> dict[str, list[Path]]:
     for name, patterns in LOOK_ALIKES.items():
         files = photographed(folder, patterns)
         chosen[name] = [file for number, file in enumerate(files) if (number % 3 == 1) == held_out]
+    if not held_out:
+        chosen |= {name: photographed(folder, patterns) for name, patterns in FURTHER.items()}
     return chosen
 
 

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import edgekit
 from edgekit.distillation import taef2
-from edgekit.distillation.clips import read_frames
 from edgekit.distillation.quality import standard_metrics
+from edgekit.distillation.video_files import read_frames
 from edgekit.zoo.layers import fold_frames
 
 CLIPS = {"bikes.mp4": 250, "cityCC0.mpg": 190, "vtest.avi": 795}

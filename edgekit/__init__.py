@@ -15,12 +15,13 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.api import evaluate, export, label, load, run, stream, verify
+    from edgekit.api import calibrate, evaluate, export, label, load, profile, run, stream, verify
     from edgekit.bundle import Bundle
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
     from edgekit.model import Model
     from edgekit.planning import MemoryPlan, memory_plan
+    from edgekit.profiling.result import Profile
     from edgekit.report import Report
 
 __all__ = [
@@ -33,16 +34,19 @@ __all__ = [
     "MissingEnvironmentError",
     "Model",
     "ParityError",
+    "Profile",
     "Report",
     "StoppedError",
     "TrainingError",
     "UsageError",
+    "calibrate",
     "distill",
     "evaluate",
     "export",
     "label",
     "load",
     "memory_plan",
+    "profile",
     "run",
     "stream",
     "verify",
@@ -54,13 +58,16 @@ _HOMES = {
     "Evaluation": "edgekit.detection.coco_evaluation",
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
+    "Profile": "edgekit.profiling.result",
     "Report": "edgekit.report",
+    "calibrate": "edgekit.api",
     "distill": "edgekit.distillation.loop",
     "evaluate": "edgekit.api",
     "export": "edgekit.api",
     "label": "edgekit.api",
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",
+    "profile": "edgekit.api",
     "run": "edgekit.api",
     "stream": "edgekit.api",
     "verify": "edgekit.api",

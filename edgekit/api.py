@@ -1,4 +1,4 @@
-"""What `import edgekit` offers: load, export, run, stream, verify, evaluate, label."""
+"""What `import edgekit` offers: load, export, run, stream, profile, verify, calibrate, evaluate, label."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from edgekit.bundle import Bundle, open_bundle
 from edgekit.contract import Size
 from edgekit.detection.coco_evaluation import Evaluation, evaluate_detector
 from edgekit.detection.detector import Detector, detector_of_bundle, detector_of_model
+from edgekit.detection.hallucinations import Screening
 from edgekit.detection.in_the_file import InTheFile
+from edgekit.detection.known_boxes import calibrated
 from edgekit.detection.labelling import SURE_SCORE, Labelled, LabelOptions
 from edgekit.detection.labelling import label as written_labels
+from edgekit.detection.safety import ACCEPTANCE, Safety
+from edgekit.detection.safety_file import read_safety, write_safety
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model, silent
 from edgekit.model import RANDOM_WEIGHTS, Model, model_of_module, model_of_recipe
@@ -26,8 +30,14 @@ from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
 from edgekit.plan.live import streamed_through
 from edgekit.plan.runner import PlanRunnable, open_runnable
+from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
+from edgekit.profiling.result import Profile
+from edgekit.profiling.timing import TimingOptions
 from edgekit.recipe import find_recipe
 from edgekit.report import Report
+from edgekit.running import open_whole
+from edgekit.split.bundle import SplitBundle, SplitFacts
+from edgekit.split_parity import split_report
 from edgekit.target import find_target
 from edgekit.video_latent import PIPELINE_INPUT, LatentScaling
 
@@ -68,6 +78,7 @@ def export(
     gate_db: float | None = None,
     bake_preprocessing: bool = False,
     nms: bool | Thresholds = False,
+    safety: bool = False,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
@@ -77,7 +88,8 @@ def export(
     keeping lines: not exact, so `gate_db` may say what PSNR against the module is enough.
 
     With `bake_preprocessing` the file of a Model of images takes uint8 RGB and normalises it itself. With
-    `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given.
+    `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given. With
+    `safety` it tells the logits and features that `calibrate` makes filters of hallucinations from.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -100,7 +112,7 @@ def export(
         plan=requested(memory_budget, tiles, stream, overlap),
         one_file=one_file,
         gate_db=gate_db,
-        work=InTheFile(bake_preprocessing, _suppression(model, nms)),
+        work=InTheFile(bake_preprocessing, _suppression(model, nms), safety),
     )
     return export_model(model, chosen, folder, options)[0]
 
@@ -159,11 +171,21 @@ def run_named(
     for spec in bundle.inputs:
         if spec.name in given:
             given[spec.name] = np.ascontiguousarray(given[spec.name], dtype=spec.dtype)
-    return open_runnable(bundle).run(given)
+    return open_whole(bundle).run(given)
+
+
+def profile(bundle: Bundle | str | Path, *, threads: int = 0, seconds: float = 10.0) -> Profile:
+    """Latency, layers and memory of an ONNX bundle on this machine; `edgekit profile --help`.
+
+    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. Raises UsageError.
+    """
+    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds)))
 
 
 def verify(bundle: Bundle | str | Path) -> Report:
     """Run the file on its golden input and judge it by its target's gate.
+
+    Of a split bundle, head, tails and both together, and the golden packet byte by byte.
 
     Raises UsageError if a file of the bundle is missing or was changed since it was exported.
     """
@@ -172,6 +194,8 @@ def verify(bundle: Bundle | str | Path) -> Report:
         raise UsageError(
             f"{changed[0]} of {opened.path.name} is not the file that was exported; export again."
         )
+    if SplitFacts.of(opened) is not None:
+        return split_report(SplitBundle(opened))
     inputs, expected = opened.golden()
     file = open_runnable(opened)
     report = judge(
@@ -184,6 +208,36 @@ def verify(bundle: Bundle | str | Path) -> Report:
     )
 
 
+def calibrate(
+    bundle: Bundle | str | Path,
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    score: float | None = None,
+    acceptance: float = ACCEPTANCE,
+    progress: Callable[[str], None] = silent,
+) -> Safety:
+    """Make a detector's filters of hallucinations, of pictures of what it knows, and keep them in its bundle.
+
+    The bundle was exported with `safety`. Annotations are COCO's JSON; boxes with a score above `score`,
+    by default the recipe's, that cover an object of their class count. Each filter's threshold lets pass
+    the share `acceptance` of them.
+
+    Raises UsageError for a file that cannot be used, or pictures in which too little is found.
+    """
+    opened = _opened(bundle)
+    detector = detector_of_bundle(opened)
+    if not opened.tells_evidence:
+        raise UsageError(
+            f"{opened.path.name} tells no logits and features, which filters judge by; export it with --safety."
+        )
+    made = calibrated(
+        detector, Path(annotations), Path(images), score=score, acceptance=acceptance, progress=progress
+    )  # fmt: skip
+    write_safety(opened, made)
+    return made
+
+
 def evaluate(
     detector: Model | Bundle | str | Path,
     annotations: str | Path,
@@ -192,22 +246,30 @@ def evaluate(
     weights: str | Path | None = None,
     score: float | None = None,
     iou: float | None = None,
+    filter: str | None = None,
     progress: Callable[[str], None] = silent,
 ) -> Evaluation:
     """COCO's mean average precision of a detector on annotations in COCO's JSON and a folder of pictures.
 
     The detector is a Model, a bundle or its folder, or a model's name, which may need `weights`.
     `score` is the least one that counts, 0.001 by default; `iou` is that of the suppression, by default
-    the recipe's.
+    the recipe's. What the `filter` of a bundle rejects counts with a score below the working threshold.
 
     Raises:
         MissingEnvironmentError: pycocotools is not installed.
         UsageError: a file cannot be used, or model and annotations share no class.
     """
     found = detector_of(detector, weights)
-    return evaluate_detector(
+    notes: tuple[str, ...] = ()
+    if filter is not None:
+        screening = screening_of(detector, filter)
+        found = replace(found, screen=screening.ranked)
+        working = f"a score below {screening.safety.score:g}"
+        notes = (f"what the filter '{filter}' rejects counts with {working}",)
+    figures = evaluate_detector(
         found, Path(annotations), Path(images), score=score, iou=iou, progress=progress
     )
+    return replace(figures, notes=(*figures.notes, *notes))
 
 
 def label(
@@ -252,6 +314,20 @@ def detector_of(source: Model | Bundle | str | Path, weights: str | Path | None 
     if weights is not None:
         raise UsageError("Weights belong to a model's name; a bundle holds its own.")
     return detector_of_bundle(_opened(source))
+
+
+def screening_of(source: Model | Bundle | str | Path, name: str) -> Screening:
+    """A filter of a bundle. Raises UsageError."""
+    if isinstance(source, Model) or (
+        isinstance(source, str | Path) and not _is_bundle(Path(source))
+    ):
+        raise UsageError(
+            "Filters of hallucinations belong to a bundle; export the model with --safety, and run `edgekit "
+            "calibrate` on the bundle."
+        )
+    safety = read_safety(_opened(source))
+    safety.named(name)
+    return Screening(safety, name)
 
 
 def _is_bundle(path: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from edgekit.video_latent import LatentScaling
 Array = npt.NDArray[np.generic]
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
-GOLDEN_INPUT, GOLDEN_OUTPUT = "input.", "output."
+GOLDEN_INPUT, GOLDEN_OUTPUT, GOLDEN_PART = "input.", "output.", "part."
 FIELDS: dict[str, Any] = {
     "schema": int, "name": str, "family": str | None, "model": str, "format": str, "target": str,
     "precision": str, "files": dict, "rewrites": dict,
@@ -93,11 +94,23 @@ class Bundle:
         data = self.manifest.get("suppression")
         return Thresholds(**data) if data is not None else None
 
+    @property
+    def tells_evidence(self) -> bool:
+        """Whether a detector's file gives logits and features too, for filters of hallucinations."""
+        return bool(self.manifest.get("evidence", False))
+
     def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Inputs and eager float32 outputs of the model that was exported, by name.
 
         Raises UsageError if they cannot be read.
         """
+        return self._golden(GOLDEN_INPUT), self._golden(GOLDEN_OUTPUT)
+
+    def golden_parts(self) -> dict[str, Array]:
+        """What the parts of a split model compute of the golden input, eager. Raises UsageError."""
+        return self._golden(GOLDEN_PART)
+
+    def _golden(self, prefix: str) -> dict[str, Array]:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -107,10 +120,11 @@ class Bundle:
             raise UsageError(
                 f"{self.path / GOLDEN} is missing or damaged; export the model again."
             ) from error
-        return (
-            {key.removeprefix(GOLDEN_INPUT): value for key, value in tensors.items() if key.startswith(GOLDEN_INPUT)},
-            {key.removeprefix(GOLDEN_OUTPUT): value for key, value in tensors.items() if key.startswith(GOLDEN_OUTPUT)},
-        )  # fmt: skip
+        return {
+            key.removeprefix(prefix): value
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
 
     def changed_files(self) -> list[str]:
         """Files that are missing or are not the ones that were exported."""
@@ -213,13 +227,20 @@ def _unwritable(target: Path, reason: str) -> MissingEnvironmentError:
     )
 
 
-def write_golden(folder: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+def write_golden(
+    folder: Path,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    parts: Mapping[str, Array] = MappingProxyType({}),
+) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    tensors = {GOLDEN_INPUT + name: np.ascontiguousarray(value) for name, value in inputs.items()}
-    tensors |= {
-        GOLDEN_OUTPUT + name: np.ascontiguousarray(value) for name, value in outputs.items()
+    kinds = ((GOLDEN_INPUT, inputs), (GOLDEN_OUTPUT, outputs), (GOLDEN_PART, parts))
+    tensors = {
+        prefix + name: np.ascontiguousarray(value)
+        for prefix, arrays in kinds
+        for name, value in arrays.items()
     }
     try:
         save_file(tensors, folder / GOLDEN)

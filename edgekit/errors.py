@@ -53,6 +53,10 @@ class MissingEnvironmentError(EdgekitError):
     exit_code = 4
 
 
+class LinkError(MissingEnvironmentError):
+    """The other end of a split cannot be reached, went away, or has no time: compute here instead."""
+
+
 def first_line(error: BaseException) -> str:
     """What an exception of other people's code says, to be quoted: one line without its full stop."""
     lines = str(error).strip().splitlines()

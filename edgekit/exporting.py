@@ -170,10 +170,12 @@ def export_model(
     backend = backend_for(target.format)
     if options.work.suppression is not None and options.plan is not None:
         raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
+    if options.work.evidence and options.plan is not None:
+        raise UsageError("A plan runs the network alone; export it whole to have its evidence.")
     network, model = model, working(model, target, options.work)
     progress("capture and rewrite")
     prepared = prepare(model, target, options.precision)
-    _require_convertible(prepared, target)
+    require_no_errors(prepared, target)
     files = {f"{model.name}{backend.suffix}": prepared}
     plan = None
     if options.plan is not None:
@@ -215,7 +217,7 @@ def export_model(
                 report = replace(
                     report, notes=(*report.notes, _candidates(network, target, options))
                 )
-        fields = _manifest_fields(
+        fields = manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
         fields |= options.work.to_json()
@@ -254,7 +256,8 @@ def _described(written: str, options: ExportOptions) -> str:
     return f"{written} (chunks with an overlap of {overlap}: more comes closer, and --gate says what is enough)"
 
 
-def _require_convertible(prepared: Prepared, target: Target) -> None:
+def require_no_errors(prepared: Prepared, target: Target) -> None:
+    """Raises ConversionError for a graph that the target's lints refuse."""
     if prepared.errors:
         first = prepared.errors[0]
         where = f" ({first.source})" if first.source else ""
@@ -274,7 +277,7 @@ def _planned(
     files = {}
     for file, part in parts.items():
         files[file] = made_ready(part, target, prepared.precision, prepared.method)
-        _require_convertible(files[file], target)
+        require_no_errors(files[file], target)
     return plan, files
 
 
@@ -368,7 +371,7 @@ def _require_finite_in_half(program: Program, inputs: dict[str, Array]) -> None:
         )
 
 
-def _manifest_fields(
+def manifest_fields(
     model: Model, target: Target, prepared: Prepared, simplified: str, report: Report | None
 ) -> dict[str, Any]:
     recipe = model.recipe

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from marked_pictures import write_marked_pictures, write_talkative_weights
 
 from edgekit.cli.main import run_command
 
@@ -44,6 +46,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _make_clips_and_teacher(folder)
     _make_pictures_with_boxes(folder)
     _make_ssd(folder / "ssd-mobilenet-v2.safetensors")
+    write_talkative_weights("leyolo-composites", folder / "trained.safetensors")
+    write_marked_pictures(
+        "leyolo-composites", folder / "trained.safetensors", folder / "known.json", folder / "known"
+    )
     package = folder / "mypackage"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -112,6 +118,8 @@ def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
     assert verbs == {
         "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate", "label",
+        "split", "profile",
+        "calibrate",
     }  # fmt: skip
 
 
@@ -120,6 +128,7 @@ def test_every_readme_command_succeeds_in_the_readme_s_order(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    server: subprocess.Popen[str] | None = None
     for command in commands():
         words = shlex.split(command.replace("BUNDLE", BUNDLE))[1:]
         if "turbo-vaed-ltx" in words:  # 512x512x17 takes minutes and 7 GB here
@@ -130,7 +139,19 @@ def test_every_readme_command_succeeds_in_the_readme_s_order(
         if "distill" in words:  # hours
             words[words.index("2000")] = "4"
             words += ["--workers", "0"]
+        if words[:2] == ["split", "serve"]:  # until Ctrl-C
+            server = subprocess.Popen(
+                [sys.executable, "-m", "edgekit", *words], stderr=subprocess.PIPE, text=True
+            )
+            assert server.stderr is not None
+            assert "listening on" in server.stderr.readline()
+            continue
+        if words[:2] == ["split", "send"]:
+            words.append("--no-fallback")
         assert run_command(words) == 0, command
+    assert server is not None
+    server.send_signal(signal.SIGINT)
+    assert server.wait(60) == 0
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import edgekit
 from edgekit.contract import Size
 from edgekit.data_folder import data_folder
 from edgekit.distillation import taef2
-from edgekit.distillation.clips import read_frames
+from edgekit.distillation.video_files import read_frames
 from edgekit.exporting import prepare
 from edgekit.model import model_of_recipe
 from edgekit.parity.half_audit import audit_half

@@ -29,10 +29,12 @@ def distill(
     data: Annotated[
         Path,
         typer.Option(
-            help="A video, or a folder of videos, to train on; of a detector annotations in COCO's JSON."
+            help="A video, or a folder of videos or pictures, to train on; of a detector annotations in COCO's JSON."
         ),
     ],
-    teacher: Annotated[Path, typer.Option(help="Folder of the teacher's weights.")] = Path("taef2"),
+    teacher: Annotated[
+        Path, typer.Option(help="Folder, or file, of the teacher's weights.")
+    ] = Path("taef2"),
     # Not --run: torchrun takes that for an option of its own.
     output: Annotated[
         Path | None,
@@ -59,8 +61,7 @@ def distill(
     ] = "auto",
     precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS))] = "32-true",
     numbers: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file in place of the recipe's (turbo-vaed-*, detectors)."),
+        Path | None, typer.Option(help="A TOML file in place of the recipe's own.")
     ] = None,
     perceptual: Annotated[
         Path | None,
@@ -113,7 +114,11 @@ def distill(
     if json:
         print_json(found)
         return
-    print(f"wrote {found['weights']}: {found['steps']} steps in {found['seconds']:.0f} s")
+    print(
+        f"wrote {found['weights']}: {found['steps']} steps in {found['seconds']:.0f} s, "
+        f"{found['frames_per_second']:.1f} frames/s, data wait {found['data_wait']:.0%}, "
+        f"{found['peak_memory_bytes'] / 2**30:.2f} GiB at most"
+    )
     for metric, value in found["validation"].items():
         print(f"{metric}  {'not a number' if value is None else format(value, '.4g')}")
     print(f"export it with: edgekit export {name} --weights {found['weights']}")

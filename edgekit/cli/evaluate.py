@@ -26,6 +26,13 @@ def evaluate(
             help="Overlap above which the better of two boxes stays; default: the recipe's."
         ),
     ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a calibrated bundle: energy, max-logit, mahalanobis or knn; what it rejects counts as "
+            "if its score were below the recipe's."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Mean average precision of a detector, as COCO measures it."""
@@ -33,6 +40,7 @@ def evaluate(
 
     with progress("evaluate") as show:
         result = api.evaluate(
-            detector, annotations, images, weights=weights, score=score, iou=iou, progress=show
-        )
+            detector, annotations, images, weights=weights, score=score, iou=iou, filter=filter,
+            progress=show,
+        )  # fmt: skip
     print_json(result.to_json()) if json else print(result.table())

@@ -66,6 +66,26 @@ def export(
             "keeping lines; see edgekit plan --stream."
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut the network behind this layer: a head for the target, a tail for a server; "
+            "'bottleneck' of a model that has one."
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --split: folder of pictures that fix the ranges of 8-bit codes; without, each "
+            "packet has its own range."
+        ),
+    ] = None,
+    exit_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--exit", help="With --split: an early exit (`edgekit split exit`) for the head's file."
+        ),
+    ] = None,
     gate: Annotated[
         float | None,
         typer.Option(help="Least PSNR in dB against the model; default: the target's."),
@@ -89,6 +109,13 @@ def export(
     limit: Annotated[
         int | None, typer.Option(help="With --nms: most boxes; default: the recipe's.")
     ] = None,
+    safety: Annotated[
+        bool,
+        typer.Option(
+            "--safety",
+            help="Of a detector: the file tells logits and features too, for `edgekit calibrate`.",
+        ),
+    ] = False,
     one_file: Annotated[
         bool,
         typer.Option("--one-file", help="Put a plan's tiles into one file that any runtime runs."),
@@ -112,10 +139,18 @@ def export(
         raise UsageError("--one-file belongs to --memory-budget, --tiles or --stream.")
     if not nms and any(value is not None for value in (score, iou, limit)):
         raise UsageError("--score, --iou and --limit belong to --nms.")
-    recipe = None if is_factory(name) else find_recipe(name)
-    if recipe is None and (bake_preprocessing or nms):
+    if split is None and (calibrate is not None or exit_file is not None):
+        raise UsageError("--calibrate and --exit belong to --split.")
+    if split is not None and (
+        memory_budget or tiles or stream or bake_preprocessing or nms or dry_run
+    ):
         raise UsageError(
-            "--bake-preprocessing and --nms belong to models with a recipe, which says what to do."
+            "--split stands alone: plans, --bake-preprocessing, --nms and --dry-run are for whole networks."
+        )
+    recipe = None if is_factory(name) else find_recipe(name)
+    if recipe is None and (bake_preprocessing or nms or safety):
+        raise UsageError(
+            "--bake-preprocessing, --nms and --safety belong to models with a recipe, which says what to do."
         )
     if recipe is None and (weights or size or frames is not None):
         raise UsageError(
@@ -135,7 +170,12 @@ def export(
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
 
     label = recipe.name if recipe else name.rpartition(":")[2]
-    folder = output or default_folder(label, chosen, precision)
+    if split is None:
+        folder = output or default_folder(label, chosen, precision)
+    else:
+        from edgekit.split_exporting import SplitOptions, split_folder
+
+        folder = output or split_folder(label, split, chosen, precision)
     if not dry_run:
         require_free(folder, force=force)
     with progress("edgekit: load"):
@@ -149,10 +189,19 @@ def export(
             f"for use. Give --weights FILE{_or_hub(recipe)}.",
             err=True,
         )
+    if split is not None:
+        from edgekit.cli.export_split import SplitRequest, export_split_model
+        from edgekit.split.early_exit import EarlyExit
+
+        early = EarlyExit.read(exit_file) if exit_file is not None else None
+        wanted = SplitOptions(precision, verify, simplify, force, gate, early)
+        request = SplitRequest(split, calibrate, wanted)
+        export_split_model(model, chosen, folder, request, json=json)
+        return
     if nms and model.boxes is None:
         raise UsageError(f"{name} is no detector, so there are no boxes for --nms.")
     asked = model.boxes.thresholds(score, iou, limit) if nms and model.boxes else None
-    work = InTheFile(bake_preprocessing, asked)
+    work = InTheFile(bake_preprocessing, asked, safety)
     if dry_run:
         with progress("edgekit"):
             prepared = prepare(working(model, chosen, work), chosen, precision)

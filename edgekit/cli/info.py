@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,17 +10,25 @@ import typer
 from edgekit.box_contract import Boxes
 from edgekit.cli.output import Json, parse_size, print_json
 from edgekit.contract import TensorSpec
+from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name, or a recipe file.")],
+    name: Annotated[
+        str, typer.Argument(help="A model's name, a recipe file, or a split bundle's folder.")
+    ],
     size: Annotated[str | None, typer.Option(help="Picture, HEIGHTxWIDTH in pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
     json: Json = False,
 ) -> None:
     """What one model takes, gives and costs."""
+    if Path(name).is_dir():
+        if size or frames is not None:
+            raise UsageError("A bundle has one size; leave --size and --frames away.")
+        _split_info(Path(name), json=json)
+        return
     recipe = find_recipe(name)
     height, width = parse_size(size)
     given, made = recipe.specs(height, width, frames)
@@ -70,6 +79,53 @@ def info(
         rows.append(("pictures", output.resize))
         rows.append(("boxes", f"{shown}; {output.classes} classes: {', '.join(output.used_names)}"))
     print(aligned(rows))
+
+
+def _split_info(path: Path, *, json: bool) -> None:
+    from edgekit.bundle import open_bundle
+    from edgekit.split.bundle import GOLDEN_PACKET, SplitFacts
+
+    bundle = open_bundle(path)
+    facts = SplitFacts.of(bundle)
+    if facts is None:
+        raise UsageError(
+            f"{path} is a bundle of a whole network; `edgekit inspect {path}` shows it."
+        )
+    sizes = {
+        file: sum(part.stat().st_size for part in _parts(path / file))
+        for file in (facts.head, *facts.tails.values(), GOLDEN_PACKET)
+    }
+    if json:
+        print_json(
+            {
+                "name": bundle.manifest["name"], "target": bundle.manifest["target"],
+                "precision": bundle.manifest["precision"], "split": facts.to_json(), "bytes": sizes,
+                "inputs": bundle.manifest["inputs"], "outputs": bundle.manifest["outputs"],
+            }
+        )  # fmt: skip
+        return
+    least = (
+        "not trained to lose channels"
+        if facts.least_kept is None
+        else f"{facts.least_kept} at least"
+    )
+    precision = bundle.manifest["precision"]
+    rows = [
+        ("split", f"{bundle.manifest['name']}, cut at {facts.layer}"),
+        ("device", f"{facts.head}, {bundle.manifest['target']} {precision}, {sizes[facts.head]:,} bytes"),
+        *(("server", f"{file}, task {name}, {sizes[file]:,} bytes") for name, file in facts.tails.items()),
+        ("sends", f"{facts.channels} channels of {facts.height}x{facts.width}, {facts.coding}, {least}"),
+        *([] if facts.exit is None else [("exit", f"at {facts.exit['layer']}, from a probability of {facts.exit['threshold']:.3f} on")]),
+        ("packet", f"{sizes[GOLDEN_PACKET]:,} bytes for the golden input; tables {facts.hash[:8]}"),
+        *(("input", _door(spec)) for spec in bundle.inputs),
+        *(("output", _door(spec)) for spec in bundle.outputs),
+    ]  # fmt: skip
+    print(aligned(rows))
+
+
+def _parts(path: Path) -> list[Path]:
+    """A Core ML package is a folder."""
+    return [part for part in (path, *path.rglob("*")) if part.is_file()]
 
 
 def _door(spec: TensorSpec) -> str:

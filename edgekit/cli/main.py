@@ -12,7 +12,21 @@ from contextlib import contextmanager, nullcontext
 
 import typer
 
-from edgekit.cli import distill, doctor, evaluate, export, info, inspect, label, plan, run, verify
+from edgekit.cli import (
+    calibrate,
+    distill,
+    doctor,
+    evaluate,
+    export,
+    info,
+    inspect,
+    label,
+    plan,
+    profile,
+    run,
+    split,
+    verify,
+)
 from edgekit.cli import list as list_verb
 from edgekit.cli.interrupt import remember_interrupts
 from edgekit.errors import EdgekitError, MissingEnvironmentError
@@ -30,10 +44,13 @@ app.command("info")(info.info)
 app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
+app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("plan")(plan.plan)
+app.command("profile")(profile.profile)
 app.command("distill")(distill.distill)
+app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

@@ -56,6 +56,12 @@ def run(
     weights: Annotated[
         str | None, typer.Option(help="With a model's name: checkpoint file, or 'hub'.")
     ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a calibrated bundle: leave out what energy, max-logit, mahalanobis or knn rejects."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a drawn picture that exists.")
     ] = False,
@@ -67,10 +73,12 @@ def run(
 
         if inputs or statistics:
             raise UsageError("--input and --statistics are for arrays; --image is read by itself.")
-        run_image(bundle, ImageOptions(image, output, score, iou, weights, force), json=json)
+        run_image(
+            bundle, ImageOptions(image, output, score, iou, weights, force, filter), json=json
+        )
         return
-    if force or weights or score is not None or iou is not None:
-        raise UsageError("--score, --iou, --weights and --force belong to --image.")
+    if force or weights or filter or score is not None or iou is not None:
+        raise UsageError("--score, --iou, --weights, --filter and --force belong to --image.")
     import numpy as np
 
     from edgekit.api import run_named

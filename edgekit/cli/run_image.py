@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,17 +29,21 @@ class ImageOptions:
     iou: float | None
     weights: str | None
     force: bool
+    filter: str | None = None
+    """Of a bundle's hallucinations."""
 
 
 def run_image(name: str, options: ImageOptions, *, json: bool) -> None:
     """Of a bundle or a model's name. Raises UsageError."""
     output = _free(options)
-    from edgekit.api import detector_of
+    from edgekit.api import detector_of, screening_of
     from edgekit.detection.picture_file import read_picture
 
     with progress("run") as show:
         show("load")
         detector = detector_of(name, options.weights)
+        if options.filter is not None:
+            detector = replace(detector, screen=screening_of(name, options.filter))
         thresholds = detector.thresholds_for(options.score, options.iou)
         picture = read_picture(options.image)
         show("detect")
@@ -54,14 +58,15 @@ def run_image(name: str, options: ImageOptions, *, json: bool) -> None:
                 "boxes": found.to_json(detector.boxes.names),
                 "score": thresholds.score,
                 "iou": thresholds.iou,
+                "filter": options.filter,
                 "files": [str(output)],
                 "seconds": round(seconds, 4),
             }
         )
         return
-    print(
-        _table(found, detector) if len(found) else f"no box with a score above {thresholds.score:g}"
-    )
+    passed = f" that '{options.filter}' accepts" if options.filter else ""
+    nothing = f"no box with a score above {thresholds.score:g}{passed}"
+    print(_table(found, detector) if len(found) else nothing)
     print(f"wrote {output}")
     print(f"from picture to boxes took {seconds * 1000:.0f} ms")
 

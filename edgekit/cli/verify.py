@@ -48,6 +48,10 @@ def verify(
     opened = open_bundle(bundle)
     if (model or weights or target) and not (bisect or half_audit):
         raise UsageError("--model, --weights and --target belong to --bisect or --half-audit.")
+    if (bisect or half_audit) and "split" in opened.manifest:
+        raise UsageError(
+            "--bisect and --half-audit follow a whole network; export the model without --split."
+        )
     if bisect and opened.model_file.name == PLAN_FILE:
         raise UsageError(
             "--bisect follows one model file operator by operator; export without a plan, or with "
@@ -137,7 +141,9 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
         raise UsageError(
             f"{bundle.path.name} was exported for '{exported_for}', not '{chosen.name}'."
         )
-    model = working(model, chosen, InTheFile(bundle.takes_pixels, bundle.suppression))
+    model = working(
+        model, chosen, InTheFile(bundle.takes_pixels, bundle.suppression, bundle.tells_evidence)
+    )
     prepared = prepare(model, chosen, str(bundle.manifest["precision"]))
     expected = golden_pair(model, prepared.program)[1]
     for output, value in bundle.golden()[1].items():

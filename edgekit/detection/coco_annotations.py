@@ -45,12 +45,21 @@ class Annotations:
     """What was left out or changed, in sentences."""
 
 
-def read_annotations(path: Path, folder: Path) -> Annotations:
-    """Raises UsageError for files that are not COCO's, and for pictures that `folder` lacks."""
+def read_annotations(path: Path, folder: Path, *, may_lack: bool = False) -> Annotations:
+    """Raises UsageError for files that are not COCO's, and for pictures that `folder` lacks.
+
+    Args:
+        may_lack: the caller looks for the pictures itself.
+    """
     told = _read(path)
     reader = _Reader(path.name)
     categories = reader.categories(told["categories"])
     images = reader.images(told["images"], folder)
+    missing = [image.file for image in images.values() if not image.file.is_file()]
+    if missing and not may_lack:
+        raise UsageError(
+            f"{len(missing)} of the {len(images)} pictures of {path.name} are missing, first {missing[0]}."
+        )
     boxes = [
         box
         for number, entry in enumerate(told["annotations"])
@@ -100,22 +109,15 @@ class _Reader:
 
     def images(self, entries: list[Any], folder: Path) -> dict[int, CocoImage]:
         found: dict[int, CocoImage] = {}
-        missing = []
         for number, entry in enumerate(entries):
             at = f"images[{number}]"
             key = self._integer(entry, "id", at)
             file = folder / str(self._field(entry, "file_name", at))
             if key in found:
                 raise UsageError(f"{self.name}: two images have the id {key}.")
-            if not file.is_file():
-                missing.append(file)
             sides = (entry.get("width"), entry.get("height"))
             width, height = (side if isinstance(side, int) and side > 0 else None for side in sides)
             found[key] = CocoImage(key, file, width, height)
-        if missing:
-            raise UsageError(
-                f"{len(missing)} of the {len(found)} pictures of {self.name} are missing, first {missing[0]}."
-            )
         return found
 
     def box(

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from edgekit.detection.coco_annotations import Annotations, CocoImage, read_annotations
+from edgekit.box_contract import Thresholds
+from edgekit.detection.annotated_picture import read_annotated
+from edgekit.detection.coco_annotations import Annotations, read_annotations
 from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
 from edgekit.detection.detections import Detections
 from edgekit.detection.detector import Detector
-from edgekit.detection.picture_file import read_picture
 from edgekit.errors import UsageError
 from edgekit.report import aligned, json_number
 
@@ -85,7 +85,7 @@ def evaluate_detector(
     """
     require_pycocotools()
     truth = read_annotations(annotations, folder)
-    shared, notes = _shared_classes(detector.boxes.names, truth, detector.name)
+    shared, notes = shared_classes(detector.boxes.names, truth, detector.name)
     least = LEAST_SCORE if score is None else score
     if detector.within is not None and score is None:
         least = detector.within.score
@@ -93,16 +93,9 @@ def evaluate_detector(
             f"the file drops scores up to {least:g} by itself, which lowers these figures; export it without --nms"
         )
     thresholds = detector.thresholds_for(least, iou, MOST_BOXES)
-    results: list[dict[str, Any]] = []
-    seconds = 0.0
-    for number, image in enumerate(truth.images, start=1):
-        progress(f"{number} of {len(truth.images)}")
-        picture = _picture(image)
-        started = time.perf_counter()
-        found = detector(picture, thresholds)
-        seconds += time.perf_counter() - started
-        results += _as_coco(found, image.id, shared)
-    figures, by_class = coco_figures(_dataset(truth), results, by_id(shared))
+    found, seconds = found_in(truth, detector, thresholds, progress)
+    results = as_coco(truth, found, shared)
+    figures, by_class = coco_figures(as_dataset(truth), results, by_id(shared))
     ap, ap50, ap75, ap_small, ap_medium, ap_large, recall = figures
     return Evaluation(
         ap, ap50, ap75, ap_small, ap_medium, ap_large, recall,
@@ -115,12 +108,27 @@ def evaluate_detector(
     )  # fmt: skip
 
 
+def found_in(
+    truth: Annotations, detector: Detector, thresholds: Thresholds, progress: Progress
+) -> tuple[list[Detections], float]:
+    """Of each annotated picture, and the seconds from decoded pictures to boxes. Raises UsageError."""
+    found: list[Detections] = []
+    seconds = 0.0
+    for number, image in enumerate(truth.images, start=1):
+        progress(f"{number} of {len(truth.images)}")
+        picture = read_annotated(image)
+        started = time.perf_counter()
+        found.append(detector(picture, thresholds))
+        seconds += time.perf_counter() - started
+    return found, seconds
+
+
 def by_id(shared: Mapping[int, tuple[int, str]]) -> dict[int, str]:
     """Category id to name."""
     return dict(shared.values())
 
 
-def _shared_classes(
+def shared_classes(
     names: Sequence[str], truth: Annotations, model: str
 ) -> tuple[dict[int, tuple[int, str]], list[str]]:
     """Column to category id and name; and sentences on classes that only one side has."""
@@ -157,22 +165,18 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(used[:5]) + (", ..." if len(used) > 5 else "") if used else "none"
 
 
-def _picture(image: CocoImage) -> Image.Image:
-    """As it lies in the annotations: some tools mark pictures turned upright, others as stored."""
-    picture = read_picture(image.file)
-    declared = (image.width or picture.width, image.height or picture.height)
-    if picture.size == declared:
-        return picture
-    stored = read_picture(image.file, upright=False)
-    if stored.size == declared:
-        return stored
-    raise UsageError(
-        f"{image.file} has {picture.width}x{picture.height} pixels, and its annotations say "
-        f"{declared[0]}x{declared[1]}: it is another picture."
-    )
+def as_coco(
+    truth: Annotations, found: Sequence[Detections], shared: Mapping[int, tuple[int, str]]
+) -> list[dict[str, Any]]:
+    """Boxes of shared classes as COCO's JSON has them."""
+    return [
+        result
+        for image, one in zip(truth.images, found, strict=True)
+        for result in _of_image(one, image.id, shared)
+    ]
 
 
-def _as_coco(
+def _of_image(
     found: Detections, image: int, shared: Mapping[int, tuple[int, str]]
 ) -> list[dict[str, Any]]:
     sizes = found.boxes[:, 2:] - found.boxes[:, :2]
@@ -190,7 +194,8 @@ def _as_coco(
     ]
 
 
-def _dataset(truth: Annotations) -> dict[str, Any]:
+def as_dataset(truth: Annotations) -> dict[str, Any]:
+    """As COCO's JSON has it."""
     return {
         "images": [{"id": image.id} for image in truth.images],
         "categories": [{"id": key, "name": name} for key, name in truth.categories.items()],

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.detection.evidence import Evidence
+
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -21,6 +23,8 @@ class Detections:
     scores: Floats
     labels: Labels
     """Columns of the network's scores."""
+    evidence: Evidence | None = None
+    """What a filter judges the boxes by; None where the network was not asked for it."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -29,7 +33,8 @@ class Detections:
         return self.at(np.flatnonzero(self.scores > score))
 
     def at(self, rows: npt.NDArray[np.intp]) -> Detections:
-        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows])
+        evidence = None if self.evidence is None else self.evidence.at(rows)
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], evidence)
 
     def to_json(self, names: Sequence[str], digits: int = 2) -> list[dict[str, object]]:
         return [

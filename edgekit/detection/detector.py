@@ -15,15 +15,22 @@ from edgekit.box_contract import Boxes, Thresholds
 from edgekit.bundle import Bundle
 from edgekit.contract import TensorSpec
 from edgekit.detection.detections import Detections, Floats, rows_in_use
+from edgekit.detection.evidence import LOGITS, Evidence, features_at, maps_of
 from edgekit.detection.letterbox import Pixels, fitted, normalised
-from edgekit.detection.suppression import suppressed
+from edgekit.detection.suppression import Indices, kept_candidates
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
 from edgekit.model import Model
-from edgekit.plan.runner import open_runnable
+from edgekit.running import open_whole
 
 Array = npt.NDArray[np.generic]
 Run = Callable[[Array], Mapping[str, Array]]
+Screen = Callable[[Detections], Detections]
+
+
+def everything(found: Detections) -> Detections:
+    """No filter."""
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,15 @@ class Detector:
     """Where a model's came from."""
     within: Thresholds | None = None
     """Those of a file that suppresses by itself."""
+    screen: Screen = everything
+    """What is at last made of the boxes of a picture: a filter may be at work."""
 
     def __call__(self, picture: Image.Image, thresholds: Thresholds) -> Detections:
         """Of an RGB picture. Raises UsageError for outputs that are not finite."""
         size = (self.contract.width, self.contract.height)
         pixels, placement = fitted(picture, size, self.boxes.resize, self.boxes.fill)
-        return placement.found(self.chosen(self.run(self._input(pixels)), thresholds))
+        found = placement.found(self.chosen(self.run(self._input(pixels)), thresholds))
+        return self.screen(found)
 
     def chosen(self, outputs: Mapping[str, Array], thresholds: Thresholds) -> Detections:
         """The boxes of an image in pixels of the input. Raises UsageError, see `thresholds_for`."""
@@ -60,7 +70,19 @@ class Detector:
         if self.within is not None:
             return rows_in_use(outputs).above(thresholds.score)
         boxes, scores = (_floats(outputs[name][0]) for name in ("boxes", "scores"))
-        return suppressed(boxes, scores, thresholds.score, thresholds.iou, thresholds.limit)
+        rows, labels = kept_candidates(
+            boxes, scores, thresholds.score, thresholds.iou, thresholds.limit
+        )
+        evidence = self._evidence(outputs, rows, boxes[rows])
+        return Detections(boxes[rows], scores[rows, labels], labels, evidence)
+
+    def _evidence(
+        self, outputs: Mapping[str, Array], rows: Indices, boxes: Floats
+    ) -> Evidence | None:
+        if LOGITS not in outputs:
+            return None
+        maps, size = maps_of(outputs), (self.contract.height, self.contract.width)
+        return Evidence(_floats(outputs[LOGITS][0])[rows], features_at(maps, boxes, *size))
 
     def thresholds_for(
         self, score: float | None = None, iou: float | None = None, limit: int | None = None
@@ -99,7 +121,7 @@ def detector_of_bundle(bundle: Bundle) -> Detector:
         raise UsageError(f"{bundle.path.name} is no detector: it takes no images.")
     boxes = _boxes(contract, bundle.path.name)
     (image,) = bundle.inputs
-    file = open_runnable(bundle)
+    file = open_whole(bundle)
     return Detector(
         bundle.path.name, image, contract, boxes, lambda value: file.run({image.name: value}),
         takes_pixels=bundle.takes_pixels, within=bundle.suppression,

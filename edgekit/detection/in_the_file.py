@@ -1,14 +1,16 @@
-"""What an exported detector may do itself: normalise pixels, suppress overlapping boxes."""
+"""What an exported detector may do itself: normalise pixels, tell its evidence, suppress overlapping boxes."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgekit.box_contract import Thresholds
 from edgekit.contract import TensorSpec
+from edgekit.detection.evidence import LOGITS, MAPS
 from edgekit.detection.suppress_op import suppress
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
@@ -21,6 +23,8 @@ class InTheFile:
     """RGB from 0 to 255 as uint8 goes in, instead of normalised values."""
     suppression: Thresholds | None = None
     """Boxes, scores and labels of what is shown come out, instead of all candidates."""
+    evidence: bool = False
+    """Logits and feature maps come out as well, for filters of hallucinations."""
 
     def to_json(self) -> dict[str, object]:
         """For a manifest; nothing for a file that is the network alone."""
@@ -29,10 +33,14 @@ class InTheFile:
             told["takes_pixels"] = True
         if self.suppression is not None:
             told["suppression"] = asdict(self.suppression)
+        if self.evidence:
+            told["evidence"] = True
         return told
 
 
 NETWORK_ONLY = InTheFile()
+TELLING = ("leyolo", "mobiledet", "codenet")
+"""Families whose networks have a method `evidence`."""
 
 
 class FromPixels(nn.Module):
@@ -60,6 +68,19 @@ class FromPixels(nn.Module):
         return self.network(values * self.scale + self.shift)
 
 
+class Telling(nn.Module):
+    """Boxes, scores, logits and feature maps."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        evidence: Any = self.network.evidence
+        told: tuple[Tensor, ...] = evidence(image)
+        return told
+
+
 class Suppressing(nn.Module):
     def __init__(self, network: nn.Module, thresholds: Thresholds, best_class_only: bool) -> None:
         super().__init__()
@@ -80,6 +101,12 @@ def with_work(model: Model, work: InTheFile, axes: str, *, best_class_only: bool
 
     With `best_class_only` a box stands for one class, as in Core ML's operator.
     """
+    if work.evidence and work.suppression is not None:
+        raise UsageError(
+            "A file that suppresses boxes by itself keeps no evidence of them; give --safety or --nms, not both."
+        )
+    if work.evidence:
+        model = with_evidence(model)
     if work.takes_pixels:
         model = _from_pixels(model, axes)
     if work.suppression is not None:
@@ -88,6 +115,23 @@ def with_work(model: Model, work: InTheFile, axes: str, *, best_class_only: bool
         module = Suppressing(model.module, work.suppression, best_class_only).eval()
         model = replace(model, module=module, outputs=_shown(work.suppression, model.outputs[0]))
     return model
+
+
+def with_evidence(model: Model) -> Model:
+    """The model with the outputs that filters judge by: see detection/evidence.py. Raises UsageError."""
+    if model.boxes is None or not hasattr(model.module, "evidence"):
+        raise UsageError(
+            f"{model.name} tells no logits and features of its boxes, which filters of hallucinations judge "
+            f"by; {', '.join(TELLING)} do."
+        )
+    module = Telling(model.module).eval().requires_grad_(False)
+    with torch.inference_mode():
+        _, _, logits, *maps = module(*model.example_inputs)
+    told = [TensorSpec(LOGITS, tuple(logits.shape), axes="NAC", meaning="of the scores")]
+    for place, values in enumerate(maps):
+        meaning = f"map {place} of what the heads look at, for filters of hallucinations"
+        told.append(TensorSpec(f"{MAPS}{place}", tuple(values.shape), axes="NCHW", meaning=meaning))
+    return replace(model, module=module, outputs=(*model.outputs, *told))
 
 
 def _from_pixels(model: Model, axes: str) -> Model:

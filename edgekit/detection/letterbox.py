@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ class Placement:
         """In the picture, without boxes that lie beside it."""
         boxes = self.to_picture(detections.boxes)
         inside = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-        return Detections(boxes, detections.scores, detections.labels).at(inside)
+        return replace(detections, boxes=boxes).at(inside)
 
 
 def place(size: tuple[int, int], into: tuple[int, int], resize: str) -> Placement:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.detection.detections import Detections, Floats
+from edgekit.detection.detections import Detections, Floats, Labels
 
 Indices = npt.NDArray[np.intp]
 
 
 def suppressed(boxes: Floats, scores: Floats, score: float, iou: float, limit: int) -> Detections:
-    """The best `limit` of boxes A 4 with scores A C that no better one of their class covers.
+    """The best `limit` of boxes A 4 with scores A C that no better one of their class covers."""
+    rows, labels = kept_candidates(boxes, scores, score, iou, limit)
+    return Detections(boxes[rows], scores[rows, labels], labels)
+
+
+def kept_candidates(
+    boxes: Floats, scores: Floats, score: float, iou: float, limit: int
+) -> tuple[Indices, Labels]:
+    """Rows and columns of the scores that `suppressed` keeps, best first.
 
     A box may be kept under several classes. Kept are scores above `score`; dropped are overlaps above
     `iou`. Of equal scores the earlier box is the better, then the earlier class. Candidates that are
@@ -28,13 +36,10 @@ def suppressed(boxes: Floats, scores: Floats, score: float, iou: float, limit: i
             rows.append(kept)
             labels.append(np.full(len(kept), label, np.int64))
     if not rows:
-        return Detections(
-            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-        )
+        return np.zeros(0, np.intp), np.zeros(0, np.int64)
     row, column = np.concatenate(rows), np.concatenate(labels)
-    found = scores[row, column]
-    best = np.argsort(-found, kind="stable")[:limit]
-    return Detections(boxes[row[best]], found[best], column[best])
+    best = np.argsort(-scores[row, column], kind="stable")[:limit]
+    return row[best], column[best]
 
 
 def _greedy(boxes: Floats, queue: Indices, iou: float, limit: int) -> Indices:

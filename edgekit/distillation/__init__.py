@@ -1,6 +1,7 @@
 """Knowledge distillation: the parts that `edgekit.distill` is called with."""
 
 from edgekit.distillation.adversary import Adversary
+from edgekit.distillation.clips_on_demand import Augmentation, VideoClips
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.losses import Loss, Match, SoftLabels
 from edgekit.distillation.optimisers import AdamW, MuonAndAdamW, Sgd
@@ -8,7 +9,6 @@ from edgekit.distillation.pictures import CocoDetection, Cut, Pictures
 from edgekit.distillation.schedules import Constant, Cosine, Linear, MultiStep
 from edgekit.distillation.stage import Patience, Stage, Validation
 from edgekit.distillation.taps import Outputs, Tapped
-from edgekit.distillation.video_clips import Augmentation, VideoClips
 
 __all__ = [
     "AdamW",

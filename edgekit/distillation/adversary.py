@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgekit.distillation.batch_statistics import share
 from edgekit.distillation.network import Apprentice
 from edgekit.distillation.optimisers import AdamW, Optimiser
 from edgekit.distillation.taps import Batch, Outputs, nearest_path
@@ -84,6 +85,7 @@ class Contest:
                 "No parameter of the adversary's critic has requires_grad: it cannot learn."
             )
         if fabric.world_size > 1:  # each process may have drawn another
+            share(self.critic)
             self.load(fabric.broadcast(self.state()))
 
     def optimisers(self) -> list[torch.optim.Optimizer]:

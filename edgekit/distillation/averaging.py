@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.distillation.sharding import local, shard_like, whole
+from edgekit.errors import UsageError
 
 
 def statistics(network: nn.Module) -> dict[str, Tensor]:
@@ -64,5 +65,12 @@ class Average:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
+        """Raises UsageError for a state that lacks an average, as of a run that another version began."""
+        missing = [name for name in self._names if name not in state]
+        if missing:
+            raise UsageError(
+                f"The checkpoint has averages of {len(state)} tensors, and none of '{missing[0]}' and "
+                f"{len(missing) - 1} more: another version of edgekit wrote it. Begin another run."
+            )
         for name, mean, own in zip(self._names, self._means, self._own):
             own.copy_(local(shard_like(state[name], mean)))

@@ -4,16 +4,15 @@
 
     edgekit distill leyolo-composites --data train/ --look-alikes look-alikes/ --initial leyolo-composites.safetensors
 
-The second fine-tunes a trained detector so that it hallucinates less; see look_alikes.py.
-Features of a teacher are matched beside the boxes where --numbers asks for it; see detector_features.py.
+The second fine-tunes a trained detector so that it hallucinates less; see look_alikes.py. Features of a
+teacher are matched beside the boxes where --numbers asks for it; see detector_features.py.
 Annotations are COCO's; pictures lie in `pictures` or `images` beside them, or beside the JSON file itself.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from torch import Tensor, nn
 from edgekit.box_contract import Boxes
 from edgekit.checkpoint import load_weights
 from edgekit.contract import Size
-from edgekit.data_folder import data_folder, require_types
 from edgekit.detection.coco_figures import FIGURES, coco_figures, require_pycocotools
 from edgekit.detection.detections import Detections
 from edgekit.detection.losses_centres import CentreLoss
@@ -36,6 +34,7 @@ from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.look_alikes import WithLookAlikes, WithoutBoxes
 from edgekit.distillation.loop import Distilled, distill
 from edgekit.distillation.losses import Loss
+from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.optimisers import AdamW
 from edgekit.distillation.pictures import CocoDetection, Cut, Pictures
 from edgekit.distillation.run_folder import STUDENT, require_resumed
@@ -75,21 +74,6 @@ class Numbers:
     """Share of pictures in whose place a look-alike is shown, where there are some."""
     features: dict[str, Any] = field(default_factory=dict)
     """What is matched of a teacher's beside the boxes, see FeatureNumbers."""
-
-
-def read_numbers(path: Path | None, steps: int | None, default: str = "detectors.toml") -> Numbers:
-    file = path or data_folder("models") / "distillation" / default
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        numbers = Numbers(**(table | ({} if steps is None else {"steps": steps})))
-        require_types(numbers)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    except (TypeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{file} does not hold the numbers of a detector's training: {error}."
-        ) from error
-    return numbers
 
 
 def annotated(annotations: Path, size_px: int, cut: Cut) -> CocoDetection:
@@ -207,13 +191,17 @@ def train(asked: FromFiles) -> Distilled:
     """On the boxes of the annotations, from scratch or from the weights that are given."""
     require_resumed(asked.run, resume=asked.resume)
     recipe = find_recipe(asked.model)
-    default = "detectors.toml" if asked.look_alikes is None else "detectors-look-alikes.toml"
-    numbers = read_numbers(asked.numbers, asked.steps, default)
+    default = "detectors" if asked.look_alikes is None else "detectors-look-alikes"
+    numbers = read_numbers(Numbers, default, asked.numbers)
+    if asked.steps is not None:
+        numbers = replace(numbers, steps=asked.steps)
     training = Training(_contract(recipe), LOSSES[recipe.family])
     size_px = training.contract.height
     cut = Cut(random_crop=True, flip=numbers.flip)
     known = annotated(asked.data, size_px, cut)
     _require_classes(recipe, training.contract, known)
+    if known.notes:
+        asked.progress(f"of the annotations: {'; '.join(known.notes)}")
     items: CocoDetection | WithLookAlikes = known
     if asked.look_alikes is not None:
         others = look_alikes(asked.look_alikes, size_px, cut)

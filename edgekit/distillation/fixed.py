@@ -29,6 +29,13 @@ class Fixed(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._items) * self._variants
 
+    def source(self, index: int) -> str | None:
+        """What decides the item, without making it, where the data set can tell."""
+        source_of = getattr(self._items, "source", None)
+        if source_of is None:
+            return None
+        return f"{source_of(index % len(self._items))} drawn {self._seed}.{index}"
+
     def __getitem__(self, index: int) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(_seed(self._seed, index))

@@ -23,6 +23,7 @@ RECIPES = {
     "leyolo": "edgekit.distillation.detectors",
     "mobiledet": "edgekit.distillation.detectors",
     "codenet": "edgekit.distillation.detectors",
+    "split": "edgekit.distillation.split_networks",
 }
 """By family of models: the module whose `train` makes them."""
 DETECTORS = ("leyolo", "mobiledet", "codenet")
@@ -32,8 +33,9 @@ PACKAGES = ("av", "lightning_fabric", "torchmetrics")
 @dataclass(frozen=True)
 class FromFiles:
     data: Path
-    """A video, or a folder of videos."""
+    """A video, or a folder of videos or pictures."""
     teacher: Path
+    """Folder or file of its weights."""
     run: Path
     progress: Callable[[str], None]
     hardware: Hardware

@@ -29,7 +29,7 @@ class Hardware:
     """On this machine, one per device; None: as many as torchrun started, or one."""
     strategy: str = "auto"
     """auto (DDP for several processes), ddp, fsdp (which shards each of the student's children), or
-    another of Fabric's."""
+    another of Fabric's. BatchNorm sees the batch of all processes, as if one had it."""
     precision: Precision = "32-true"
     deterministic: bool = True
     """Without it a GPU may be faster, and a resumed run is not the same to the bit."""

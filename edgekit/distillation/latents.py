@@ -1,12 +1,15 @@
 """What a teacher's encoder makes of clips, computed once and kept on the disk.
 
 A file per clip, DIGEST.safetensors, in a folder per teacher: the digest is that of the clip's pixels, so that
-a clip which is cut in another way is another one, and a cache serves any run that cuts the same.
+a clip which is cut in another way is another one, and a cache serves any run that cuts the same. Where clips
+say what they are cut from (`source`: file, size, time of change, place), clips.jsonl keeps the digest of
+each, and a run that is resumed decodes none that it has.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -71,29 +74,59 @@ def encode_clips(
 ) -> Path:
     """Encode the clips that the cache lacks, on the device of the teacher; returns the teacher's folder in it.
 
-    Processes that torchrun started each begin at a share of their own, and find the others' done.
+    Processes that torchrun started each begin at a share of their own, and find the others' done. A clip
+    whose file is as it was, and whose latent is kept, is not decoded.
     """
     teacher.require_frames(clips.frames)
     folder = cache / fingerprint(teacher.network)
     folder.mkdir(parents=True, exist_ok=True)
     device = next(teacher.network.parameters()).device
     first = len(clips) * int(os.environ.get("RANK", 0)) // int(os.environ.get("WORLD_SIZE", 1))
-    order = [*range(first, len(clips)), *range(first)]
-    loader = DataLoader(Refusing(clips), batch_size=None, sampler=order, num_workers=workers)
-    for number, found in enumerate(loader):
+    known = _Known(folder, clips)
+    left = [index for index in (*range(first, len(clips)), *range(first)) if not known.has(index)]
+    loader = DataLoader(Refusing(clips), batch_size=None, sampler=left, num_workers=workers)
+    for number, (index, found) in enumerate(zip(left, loader, strict=True), start=1):
         pixels = unless_refused(found)
         path = _path(folder, pixels)
-        if path.exists():
-            continue
-        video = as_video(pixels[None].to(device))
-        posterior = teacher.encode(video)
-        kept = {"mean": posterior.mean[0], "deviation": posterior.deviation[0]}
-        # Several processes may write the same; each one under a name of its own until it is whole.
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({name: value.float().cpu().contiguous() for name, value in kept.items()}, partial)
-        partial.replace(path)
-        progress(f"encoding clip {number + 1} of {len(clips)}")
+        if not path.exists():
+            video = as_video(pixels[None].to(device))
+            posterior = teacher.encode(video)
+            kept = {"mean": posterior.mean[0], "deviation": posterior.deviation[0]}
+            # Several processes may write the same; each one under a name of its own until it is whole.
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            whole = {name: value.float().cpu().contiguous() for name, value in kept.items()}
+            save_file(whole, partial)
+            partial.replace(path)
+        known.note(index, path)
+        progress(f"encoding clip {number} of {len(left)}")
     return folder
+
+
+class _Known:
+    """Which file has the latent of a clip, by what the clip is cut from; a line of JSON each in clips.jsonl."""
+
+    def __init__(self, folder: Path, clips: Any) -> None:
+        self._folder = folder
+        self._source_of: Callable[[int], str | None] = getattr(clips, "source", lambda _index: None)
+        self._names: dict[str, str] = {}
+        self._log = folder / "clips.jsonl"
+        told = self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
+        for line in told.splitlines():
+            try:
+                self._names |= json.loads(line)
+            except (ValueError, TypeError):  # a kill cut it short: that clip is decoded again
+                continue
+
+    def has(self, index: int) -> bool:
+        name = self._names.get(str(self._source_of(index)))
+        return name is not None and (self._folder / name).exists()
+
+    def note(self, index: int, path: Path) -> None:
+        source = self._source_of(index)
+        if source is not None:
+            # Short lines that are appended: processes that write at the same time do not mix them.
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({source: path.name}) + "\n")
 
 
 def as_video(pixels: Tensor) -> Tensor:

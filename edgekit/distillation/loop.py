@@ -22,6 +22,7 @@ from edgekit.distillation import run_folder as files
 from edgekit.distillation import sharding
 from edgekit.distillation.adversary import Contest
 from edgekit.distillation.averaging import Average, statistics
+from edgekit.distillation.batch_statistics import shared_statistics
 from edgekit.distillation.batches import (
     Batches,
     Place,
@@ -134,7 +135,8 @@ def distill(
         repeatable() if hardware.deterministic else nullcontext(),
         opened(own) as tap,
         TeacherRun(teacher, fabric) as teaching,
-        stopping() as stop,
+        shared_statistics([own.module, *own.projections.values()], fabric.world_size),
+        stopping(fabric.world_size) as stop,
     ):
         network = Apprentice(own, tap)
         fabric.to_device(network)
@@ -213,7 +215,7 @@ def _train_stage(run: _Run, stage: Stage, items: Any, state: Position) -> None:
         state.step += 1
 
         at_end = state.step == stage.steps
-        is_stopped = run.stop.was_asked_everywhere(fabric, state.step % run.log_every == 0)
+        is_stopped = run.stop.was_asked_anywhere()
         is_validated = validation is not None and (at_end or state.step % validation.every == 0)
         is_saved = at_end or is_stopped or is_validated or state.step % run.save_every == 0
         if is_saved or state.step % run.log_every == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from edgekit.detection.annotated_picture import another_size, read_annotated
+from edgekit.detection.coco_annotations import Annotations, read_annotations
+from edgekit.detection.picture_file import read_picture
 from edgekit.distillation.damage import DamagedError, OnDamage, readable
 from edgekit.distillation.run_folder import digest
 from edgekit.errors import UsageError, first_line
@@ -70,7 +72,7 @@ class Pictures(Dataset[Tensor]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        return _cut_out(self.files[index], self._size_px, self._cut)[0]
+        return _cut_out(read_picture(self.files[index]), self._size_px, self._cut)[0]
 
 
 class CocoDetection(Dataset[dict[str, Tensor]]):
@@ -78,7 +80,8 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
 
     Boxes are left, top, right, bottom in pixels of the item's picture. M is the same for all items, so
     that they stack: rows without a box are zeros, and their label is -1. Labels count from 0 in the order
-    of the categories' ids. Crowds are left out, as is a box of which less than `least_visible` is left.
+    of the categories' ids. Crowds are left out, as is a box of which less than `least_visible` is left;
+    `notes` says in sentences what of the annotations was changed or left out.
     """
 
     def __init__(
@@ -92,8 +95,12 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
         on_damage: OnDamage = "refuse",
     ) -> None:
         """Raises UsageError for files that cannot be read, or annotations that are not COCO's."""
-        self.categories, boxes_of = _read_coco(annotations, folder)
-        found, self.skipped = readable(list(boxes_of), _size, on_damage)
+        told = read_annotations(annotations, folder, may_lack=True)
+        self.categories = tuple(name for _, name in sorted(told.categories.items()))
+        self.notes = told.notes
+        boxes_of = _boxes_by_file(told)
+        self._image_of = {image.file: image for image in told.images}
+        found, self.skipped = readable(list(boxes_of), self._require_size, on_damage)
         self.files = list(found)
         self._boxes = [boxes_of[file] for file in self.files]
         self.most_boxes = max((len(boxes) for boxes in self._boxes), default=0)
@@ -110,7 +117,8 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        picture, placed = _cut_out(self.files[index], self._size_px, self._cut)
+        stored = read_annotated(self._image_of[self.files[index]])
+        picture, placed = _cut_out(stored, self._size_px, self._cut)
         marked = torch.tensor(self._boxes[index], dtype=torch.float32).reshape(-1, 5)
         boxes, is_kept = _move(marked[:, :4], placed, self._size_px, self._least_visible)
         labels = torch.full((self.most_boxes,), -1)
@@ -120,31 +128,23 @@ class CocoDetection(Dataset[dict[str, Tensor]]):
         labels[:count] = marked[is_kept, 4].long()
         return {"picture": picture, "boxes": padded, "labels": labels}
 
+    def _require_size(self, file: Path) -> None:
+        size = _size(file)
+        image = self._image_of[file]
+        declared = image.width or size[0], image.height or size[1]
+        if declared not in (size, size[::-1]):  # as it is stored, or turned upright
+            raise DamagedError(f"it {another_size(size, declared)}")
 
-def _read_coco(
-    annotations: Path, folder: Path
-) -> tuple[tuple[str, ...], dict[Path, list[tuple[float, ...]]]]:
-    """Names of categories; by file: x, y, width, height, label of each box."""
-    try:
-        told = json.loads(annotations.read_text(encoding="utf-8"))
-        categories = sorted(told["categories"], key=lambda category: category["id"])
-        label_of = {category["id"]: label for label, category in enumerate(categories)}
-        file_of = {image["id"]: folder / image["file_name"] for image in told["images"]}
-        boxes: dict[Path, list[tuple[float, ...]]] = {file: [] for file in file_of.values()}
-        for one in told["annotations"]:
-            if not one.get("iscrowd", 0):
-                x, y, width, height = map(float, one["bbox"])
-                label = label_of[one["category_id"]]
-                boxes[file_of[one["image_id"]]].append((x, y, width, height, label))
-    except OSError as error:
-        raise UsageError(f"{annotations} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            f"{annotations} does not hold detections in COCO's format ({type(error).__name__}: {error})."
-        ) from error
-    if not boxes:
-        raise UsageError(f"{annotations} names no images.")
-    return tuple(str(category["name"]) for category in categories), boxes
+
+def _boxes_by_file(told: Annotations) -> dict[Path, list[tuple[float, ...]]]:
+    """x, y, width, height, label of each box that is no crowd's; pictures without one have an empty list."""
+    label_of = {key: label for label, key in enumerate(sorted(told.categories))}
+    file_of = {image.id: image.file for image in told.images}
+    boxes: dict[Path, list[tuple[float, ...]]] = {file: [] for file in file_of.values()}
+    for one in told.boxes:
+        if not one.is_crowd:
+            boxes[file_of[one.image]].append((*one.box, label_of[one.category]))
+    return boxes
 
 
 def _move(
@@ -163,14 +163,7 @@ def _move(
     return corners, (left > 0) & (left >= least_visible * whole)
 
 
-def _cut_out(file: Path, size_px: int, cut: Cut) -> tuple[Tensor, _Placed]:
-    try:
-        with Image.open(file) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise UsageError(
-            f"{file} was readable when it was looked at, and is not any more: {first_line(error)}."
-        ) from error
+def _cut_out(picture: Image.Image, size_px: int, cut: Cut) -> tuple[Tensor, _Placed]:
     scale = size_px / min(picture.size)
     width, height = (round(side * scale) for side in picture.size)
     spare = (width - size_px, height - size_px)
@@ -185,7 +178,9 @@ def _cut_out(file: Path, size_px: int, cut: Cut) -> tuple[Tensor, _Placed]:
 
 
 def _size(file: Path) -> tuple[int, int]:
-    """Width and height, of a file that decodes to its end."""
+    """Width and height as stored, of a file that decodes to its end."""
+    if not file.exists():
+        raise DamagedError("there is no such file")
     try:
         with Image.open(file) as opened:
             size: tuple[int, int] = opened.size

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.distillation.clips import SCENE_CUT
 from edgekit.distillation.damage import DamagedError
-from edgekit.errors import MissingEnvironmentError, first_line
+from edgekit.distillation.video_files import pyav
+from edgekit.errors import first_line
 
 THUMBNAIL_PX = 32
+SCENE_CUT = 30.0
+"""Mean absolute difference of neighbouring frames, of 255, that two scenes show."""
 LEAST_CUT, LEAST_RATIO = 10.0, 5.0
 COMPLETE = 0.97  # of the frames that a file announces: rates are rounded, last frames are dropped
 UNANNOUNCED = ("mpeg", "mpegts", "mpegvideo", "h264", "hevc")  # FFmpeg guesses their duration
@@ -38,7 +40,7 @@ class Video:
 
 def scan(file: Path) -> Video:
     """Decode all of a file once. Raises DamagedError for one that is no video, or that breaks off."""
-    av = _pyav()
+    av = pyav()
     thumbnails: list[npt.NDArray[np.int16]] = []
     shown: list[int] = []
     try:
@@ -85,7 +87,7 @@ def read_frames_at(file: Path, shown: tuple[int, ...], size: tuple[int, int]) ->
 
     Raises DamagedError if the file has them no more.
     """
-    av = _pyav()
+    av = pyav()
     wanted = set(shown)
     try:
         with av.open(str(file)) as container:
@@ -121,13 +123,3 @@ def _announced(container: Any, stream: Any) -> float:
         return 0.0
     seconds = (container.duration or 0) / 1_000_000  # FFmpeg's AV_TIME_BASE
     return float(stream.frames or seconds * float(stream.average_rate or 0))
-
-
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise MissingEnvironmentError(
-            "Reading videos needs PyAV; install it with: pip install 'edgekit-vision[train]'."
-        ) from error
-    return av

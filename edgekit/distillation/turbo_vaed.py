@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from edgekit.contract import Size
 from edgekit.distillation.adversary import Adversary
 from edgekit.distillation.alignment import heads_between
+from edgekit.distillation.clips_on_demand import AS_FILMED, Augmentation, VideoClips
 from edgekit.distillation.damage import listed
 from edgekit.distillation.fixed import Fixed
 from edgekit.distillation.from_files import FromFiles
@@ -40,8 +41,7 @@ from edgekit.distillation.run_folder import STUDENT, require_resumed
 from edgekit.distillation.stage import Stage, Validation
 from edgekit.distillation.taps import Batch, Outputs, Tapped, opened
 from edgekit.distillation.teachers import VideoTeacher, load_teacher, on_latent
-from edgekit.distillation.turbo_vaed_numbers import Numbers, StageNumbers, read_numbers
-from edgekit.distillation.video_clips import AS_FILMED, Augmentation, VideoClips
+from edgekit.distillation.turbo_vaed_numbers import Numbers, StageNumbers, numbers_of
 from edgekit.errors import UsageError
 from edgekit.model import model_of_recipe
 from edgekit.recipe import Recipe, find_recipe
@@ -66,7 +66,7 @@ def train(asked: FromFiles) -> Distilled:
     """Scan the videos, encode their clips, and distil. Raises UsageError for what cannot be used."""
     require_resumed(asked.run, resume=asked.resume)
     recipe = find_recipe(asked.model)
-    numbers = read_numbers(recipe.name, asked.numbers)
+    numbers = numbers_of(recipe.name, asked.numbers)
     if asked.steps is not None:
         numbers = numbers.scaled_to(asked.steps)
     teacher = load_teacher(asked.teacher)

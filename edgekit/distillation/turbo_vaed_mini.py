@@ -11,7 +11,6 @@ student: every stage starts from its own initialisation.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.contract import Size
-from edgekit.data_folder import data_folder, require_types
 from edgekit.distillation import taef2
 from edgekit.distillation.appearance import Appearance
-from edgekit.distillation.clips import ClipSampling, cut_from_folder
+from edgekit.distillation.clips_in_memory import ClipSampling, cut_from_folder
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled, distill
 from edgekit.distillation.losses import Loss, Match, pyramid_l1, relative_feature_error
+from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.optimisers import MuonAndAdamW
 from edgekit.distillation.run_folder import STUDENT, require_resumed
 from edgekit.distillation.schedules import Cosine
@@ -41,6 +40,7 @@ from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 
 NAME = "turbo-vaed-mini"
 CACHE = "lesson.pt"
+STAGES = ("trunk", "upper", "joined", "in-time")
 LATENT, QUARTER, HALF = 6, 11, 16
 """Where the teacher's decoder layers at latent, a quarter and half resolution end."""
 TRUNK = ("conv_in", "trunk")
@@ -108,19 +108,13 @@ class Numbers:
         return replace(self, stages=stages)
 
 
-def read_numbers() -> Numbers:
-    path = data_folder("models") / "distillation" / f"{NAME}.toml"
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    try:
-        numbers = Numbers(
-            DataNumbers(**table["data"]),
-            WeightNumbers(**table["weights"]),
-            {name: StageNumbers(**stage) for name, stage in table["stages"].items()},
+def numbers_of(file: Path | None = None) -> Numbers:
+    """Raises UsageError for a file that lacks one of them, or a stage."""
+    numbers = read_numbers(Numbers, NAME, file)
+    if set(numbers.stages) != set(STAGES):
+        raise UsageError(
+            f"{file} has the stages {', '.join(numbers.stages)}; {NAME} has {', '.join(STAGES)}."
         )
-        for record in (numbers.data, numbers.weights, *numbers.stages.values()):
-            require_types(record)
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path} does not hold the numbers of {NAME}: {error}.") from error
     return numbers
 
 
@@ -196,9 +190,10 @@ def features(tap: str, weight: float) -> Loss:
     return Loss(f"{tap}_features", Match(tap, relative_feature_error), weight)
 
 
-def new_student(seed: int) -> Tapped:
+def new_student(seed: int, config: MiniConfig | None = None) -> Tapped:
+    """Of the recipe's sizes, unless others are given."""
     torch.manual_seed(seed)
-    config = MiniConfig(**find_recipe(NAME).architecture)
+    config = config or MiniConfig(**find_recipe(NAME).architecture)
     student = TurboVAEDMini(config)
     for block in [*student.up4, *student.up2]:
         if hasattr(block, "conv2"):  # a deep sum of blocks starts near its first term
@@ -247,11 +242,13 @@ def train(asked: FromFiles) -> Distilled:
     worth is the difference between the last two.
     """
     require_resumed(asked.run, resume=asked.resume)
-    if asked.numbers or asked.perceptual or asked.on_damage != "refuse":
+    if asked.perceptual or asked.on_damage != "refuse":
         raise UsageError(
-            f"{NAME} takes no --numbers, --perceptual or --skip-damaged; the other turbo-vaed models do."
+            f"{NAME} takes no --perceptual or --skip-damaged; the other turbo-vaed models do."
         )
-    numbers = read_numbers() if asked.steps is None else read_numbers().scaled_to(asked.steps)
+    numbers = numbers_of(asked.numbers)
+    if asked.steps is not None:
+        numbers = numbers.scaled_to(asked.steps)
     numbers = numbers.shared_by(int(os.environ.get("WORLD_SIZE", 1)))
     validation = _validation(asked, numbers.data)
     pictures, clips = prepare(asked, numbers.data)

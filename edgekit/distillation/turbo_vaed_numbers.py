@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from edgekit.data_folder import data_folder, require_types
-from edgekit.errors import UsageError
+from edgekit.distillation.numbers_file import Table, read_numbers
 
 STAGES = ("reconstruction", "adversarial")
 
@@ -81,41 +78,23 @@ class Numbers:
         )
 
 
-def read_numbers(model: str, file: Path | None = None) -> Numbers:
+def numbers_of(model: str, file: Path | None = None) -> Numbers:
     """For one model. Raises UsageError that names the file and what is wrong with it."""
-    path = file or data_folder("models") / "distillation" / "turbo-vaed.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"The numbers {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no valid TOML: {error}.") from error
-    try:
-        if model not in table["models"]:
-            raise UsageError(
-                f"{path} has no table [models.{model}]; it has {', '.join(table['models'])}."
-            )
-        stages = {
-            name: StageNumbers(**_with_tuples(stage)) for name, stage in table["stages"].items()
-        }
-        numbers = Numbers(
-            table["initialise_from_teacher"],
-            DataNumbers(**_with_tuples(table["data"])),
-            WeightNumbers(**table["weights"]),
-            {name: stages[name] for name in STAGES if name in stages},
-            ModelNumbers(**_with_tuples(table["models"][model])),
-        )
-        if unknown := set(table) - {"models", *vars(numbers)} | set(stages) - set(STAGES):
-            raise TypeError(f"'{min(unknown)}' is unknown")
+
+    def of_model(table: Table) -> Table:
+        models, stages = table.pop("models", {}), table.get("stages", {})
+        if not isinstance(models, dict) or not isinstance(stages, dict):
+            raise TypeError("'models' and 'stages' must be tables")
+        if model not in models:
+            raise TypeError(f"it has no table [models.{model}], only {', '.join(models)}")
+        if unknown := set(stages) - set(STAGES):
+            raise TypeError(f"the stage '{min(unknown)}' is unknown")
         if not stages:
             raise TypeError("there are no stages")
-        for record in (numbers, numbers.data, numbers.weights, numbers.model, *stages.values()):
-            require_types(record)
-        _require_ranges(numbers)
-    except (KeyError, TypeError, AttributeError) as error:
-        reason = str(error).split("__init__() ")[-1]
-        raise UsageError(f"{path} does not hold the numbers of Turbo-VAED: {reason}.") from error
-    return numbers
+        in_order = {name: stages[name] for name in STAGES if name in stages}
+        return table | {"model": models[model], "stages": in_order}
+
+    return read_numbers(Numbers, "turbo-vaed", file, of_model, _require_ranges)
 
 
 def _require_ranges(numbers: Numbers) -> None:
@@ -133,7 +112,3 @@ def _require_ranges(numbers: Numbers) -> None:
     for name, count in counts.items():
         if count < 1:
             raise TypeError(f"'{name}' is {count}; it must be a whole number from 1 up")
-
-
-def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

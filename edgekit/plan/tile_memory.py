@@ -59,6 +59,7 @@ class TileMemory:
         self.nodes = network.nodes[: network.position[over] + 1]
         self.held = storages(network, self.nodes, (over,), model, persisting)
         self.streams = streams
+        self.copied = model.windows_copied
         self.handed_on = streams and model.windows_copied
         owner = np.array(self.held.owner)
         self.positions = np.array([network.position[source] for source in sources])
@@ -68,7 +69,7 @@ class TileMemory:
             [n for n in np.flatnonzero(owner == number) if n > position]
             for number, position in zip(self.own, self.positions, strict=True)
         ]
-        if self.handed_on:
+        if self.copied:
             # An input of a model is never overwritten; what only looks at it is no tensor of its own.
             self.later = [
                 self._without_views(later, position)
@@ -142,6 +143,10 @@ class TileMemory:
         """What changes for each source: while its storage is alive, and afterwards."""
         during = self.held.largest(sizes.during)[self.own]
         later = np.array([sizes.during[rows].max(axis=0, initial=0.0) for rows in self.later])
+        if (
+            not self.streams and self.copied
+        ):  # the host holds a tile's input until its run has ended
+            return sources + later - during, sources
         if not self.streams:
             return np.maximum(sources, later) - during, np.zeros_like(later)
         kept = sizes.others + sizes.before if self.handed_on else sizes.others

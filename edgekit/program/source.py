@@ -30,9 +30,13 @@ def source_line(node: Node) -> str:
 
 def module_path(node: Node) -> str:
     """The submodule that computed it, as "up_blocks.1.resnets.0.norm"; "" for the model itself."""
+    return ["", *module_paths(node)][-1]
+
+
+def module_paths(node: Node) -> list[str]:
+    """Of all modules around it, the outermost first: "", "up_blocks", "up_blocks.1" ..."""
     stack = node.meta.get("nn_module_stack") or {}
-    path = str(list(stack.values())[-1][0]) if stack else ""
-    return path.removeprefix("L['self']").removeprefix(".")
+    return [str(path).removeprefix("L['self']").removeprefix(".") for path, _ in stack.values()]
 
 
 def op_name(node: Node) -> str:

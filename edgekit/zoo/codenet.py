@@ -64,11 +64,19 @@ class CoDeNet(nn.Module):
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """On the cells: logits of centres, N classes h w, and N 2 h w each of width and height, and of
         the centre's offset from its cell's corner, x first; both in cells."""
-        x = self.features(images)
-        return self.hm(x), self.wh(x), self.reg(x)
+        return self._heads(self.features(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return decode_peaks(*self.raw(images))
+
+    def evidence(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Boxes, scores, logits N A classes also of what is no peak, and the map of `features`."""
+        x = self.features(images)
+        heat, sizes, offsets = self._heads(x)
+        return *decode_peaks(heat, sizes, offsets), heat.flatten(2).transpose(1, 2), x
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.hm(x), self.wh(x), self.reg(x)
 
 
 def decode_peaks(heat: Tensor, sizes: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,11 @@ from typing import Any
 from torch import nn
 
 from edgekit.errors import UsageError
-from edgekit.recipe import Recipe
+from edgekit.recipe import Recipe, find_recipe
 from edgekit.zoo.codenet import CoDeNet, CoDeNetConfig
+from edgekit.zoo.densenet import DenseNet, DenseNetConfig
+from edgekit.zoo.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
+from edgekit.zoo.inception_v3 import InceptionV3, InceptionV3Config
 from edgekit.zoo.inverted_residual import (
     InvertedResidualConfig,
     InvertedResidualNetwork,
@@ -17,6 +20,9 @@ from edgekit.zoo.inverted_residual import (
 )
 from edgekit.zoo.leyolo import LeYOLO, LeYOLOConfig
 from edgekit.zoo.mobiledet import MobileDetConfig, mobiledet
+from edgekit.zoo.resnet import ResNet, ResNetConfig
+from edgekit.zoo.split.family import SplitConfig, split_network
+from edgekit.zoo.split.network import SplitNetwork
 from edgekit.zoo.srvgg import SRVGG, SRVGGConfig
 from edgekit.zoo.ssd_mobilenet import SSDMobileNetConfig, ssd_mobilenet
 from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
@@ -34,6 +40,11 @@ FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "leyolo": lambda sizes: LeYOLO(LeYOLOConfig(**sizes)),
     "codenet": lambda sizes: CoDeNet(CoDeNetConfig(**sizes)),
     "unet": lambda sizes: UNet(UNetConfig(**sizes)),
+    "efficientnet-lite": lambda sizes: EfficientNetLite(EfficientNetLiteConfig(**sizes)),
+    "resnet": lambda sizes: ResNet(ResNetConfig(**sizes)),
+    "densenet": lambda sizes: DenseNet(DenseNetConfig(**sizes)),
+    "inception-v3": lambda sizes: InceptionV3(InceptionV3Config(**sizes)),
+    "split": lambda sizes: _split(SplitConfig(**sizes)),
 }
 
 
@@ -50,3 +61,15 @@ def build_network(recipe: Recipe) -> nn.Module:
         raise UsageError(
             f"The architecture in {recipe.path.name} does not fit: {reason}."
         ) from error
+
+
+def backbone_of(config: SplitConfig) -> nn.Module:
+    """The network that a split one is made of. Raises UsageError if that is a split one itself."""
+    recipe = find_recipe(config.backbone)
+    if recipe.family == "split":
+        raise UsageError(f"{recipe.name} is split already; name the network that it was made of.")
+    return build_network(recipe)
+
+
+def _split(config: SplitConfig) -> SplitNetwork:
+    return split_network(config, backbone_of(config))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -48,24 +48,39 @@ class LeYOLO(nn.Module):
         self.model, self.sources = _layers(config)
         self.kept = {index for sources in self.sources for index in sources}
 
-    def raw(self, images: Tensor) -> list[Tensor]:
-        """Per stride N (64 + classes) h w: 16 bins each of left, top, right and bottom, then logits."""
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The three maps that the heads look at, finest first."""
         kept: dict[int, Tensor] = {}
-        x: Any = images
-        for index, (layer, sources) in enumerate(zip(self.model, self.sources)):
+        x = images
+        for index, (layer, sources) in enumerate(zip(list(self.model)[:-1], self.sources)):
             x = layer(*(kept[source] for source in sources)) if sources else layer(x)
             if index in self.kept:
                 kept[index] = x
-        return x
+        return [kept[source] for source in self.sources[-1]]
+
+    def raw(self, images: Tensor) -> list[Tensor]:
+        """Per stride N (64 + classes) h w: 16 bins each of left, top, right and bottom, then logits."""
+        levels: list[Tensor] = self.head(*self.features(images))
+        return levels
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.raw(images)
+        boxes, logits = self._candidates(self.raw(images))
+        return boxes, torch.sigmoid(logits)
+
+    def evidence(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Boxes, scores, logits N A classes, and the maps of `features`."""
+        maps = self.features(images)
+        boxes, logits = self._candidates(self.head(*maps))
+        return boxes, torch.sigmoid(logits), logits, *maps
+
+    def _candidates(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes N A 4 and logits N A classes of what `raw` gives."""
         cells = [(x.shape[2], x.shape[3]) for x in maps]
         points, strides = points_of_levels(cells, POINT_STRIDES, maps[0])
         x = torch.cat([level.flatten(2) for level in maps], dim=2)
         distances = self.head.distances(x[:, : 4 * BINS])
         boxes = decode_distances(distances.transpose(1, 2), points, strides)
-        return boxes, torch.sigmoid(x[:, 4 * BINS :]).transpose(1, 2)
+        return boxes, x[:, 4 * BINS :].transpose(1, 2)
 
     @property
     def head(self) -> Head:

@@ -67,25 +67,35 @@ class SSDLite(nn.Module):
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Box codes N A 4 (see coders.decode_anchors) and logits N A (1 + classes), background first."""
-        codes, logits, _ = self._heads(images)
-        return codes, logits
+        return self._heads(self.features(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        codes, logits, cells = self._heads(images)
+        boxes, logits = self._candidates(images, self.features(images))
+        return boxes, torch.sigmoid(logits)
+
+    def evidence(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Boxes, scores, logits N A classes without the background's, and the backbone's two maps."""
+        maps = self.features(images)
+        boxes, logits = self._candidates(images, maps)
+        return boxes, torch.sigmoid(logits), logits, *maps[:2]
+
+    def _candidates(self, images: Tensor, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes N A 4 and logits N A classes."""
+        codes, logits = self._heads(maps)
+        cells = [(x.shape[2], x.shape[3]) for x in maps]
         anchors = ssd_anchors(cells, images.shape[2], images.shape[3], codes)
-        return decode_anchors(codes, anchors), torch.sigmoid(logits[:, :, 1:])
+        return decode_anchors(codes, anchors), logits[:, :, 1:]
 
     def anchors(self, height: int, width: int) -> Tensor:
         """A 4 as centre x, centre y, width, height in pixels, for images of this size."""
         return ssd_anchors(ssd_cells(height, width), height, width, next(self.parameters()))
 
-    def _heads(self, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-        maps = self.features(images)
+    def _heads(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         codes = torch.cat([_rows(head(x), 4) for head, x in zip(self.box_heads, maps)], dim=1)
         logits = torch.cat(
             [_rows(head(x), self.classes + 1) for head, x in zip(self.class_heads, maps)], dim=1
         )
-        return codes, logits, [(x.shape[2], x.shape[3]) for x in maps]
+        return codes, logits
 
 
 def _rows(x: Tensor, numbers: int) -> Tensor:

@@ -44,9 +44,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    numbers = turbo_vaed_mini.read_numbers()
+    numbers = turbo_vaed_mini.numbers_of()
     small = replace(numbers, data=replace(numbers.data, pictures=2, clips=2, size_px=32))
-    monkeypatch.setattr(turbo_vaed_mini, "read_numbers", lambda: small)
+    monkeypatch.setattr(turbo_vaed_mini, "numbers_of", lambda _file: small)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     torch.set_num_threads(threads)

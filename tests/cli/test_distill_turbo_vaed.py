@@ -74,7 +74,7 @@ def test_a_model_without_a_recipe_names_those_with_one(edgekit: Command, folder:
 
 
 def test_options_that_a_recipe_does_not_take_are_refused(edgekit: Command, folder: Path) -> None:
-    found = edgekit("distill", "turbo-vaed-mini", "--data", "clips", "--numbers", "numbers.toml")
+    found = edgekit("distill", "turbo-vaed-mini", "--data", "clips", "--skip-damaged")
     assert found.code == 2
     assert found.is_one_sentence()
-    assert "takes no --numbers" in found.err
+    assert "takes no --perceptual or --skip-damaged" in found.err

@@ -199,14 +199,14 @@ even(Path(sys.argv[1]) / "two", hardware=Hardware("cpu"))
 
 
 def even(folder: Path, **options: Any) -> Distilled:
-    """A contest that does not depend on how a batch is split: no BatchNorm, and no Adam for the critic.
+    """A contest that does not depend on how a batch is split: no Adam for the critic.
 
     The hinge loss has no gradient at the critic's last bias but what rounding leaves, and Adam steps by
     its sign.
     """
     torch.manual_seed(4 + int(os.environ.get("RANK", 0)))  # the first one's critic is that of all
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 1, 1))
-    own = Adversary(plain, pair, "2.weight", optimiser=Sgd(0.05))
+    normed = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    own = Adversary(normed, pair, "2.weight", optimiser=Sgd(0.05))
     return run(folder, stage(adversary=own, steps=4), **options)
 
 

@@ -16,12 +16,13 @@ from edgekit.detection.targets import Target
 from edgekit.distillation.detectors import (
     LOSSES,
     MeanPrecision,
+    Numbers,
     Training,
     annotated,
-    read_numbers,
     targets_of,
     train,
 )
+from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.pictures import FROM_THE_MIDDLE
 from edgekit.distillation.run_folder import read_metrics
 from edgekit.distillation.taps import Outputs
@@ -121,9 +122,10 @@ def test_other_classes_than_the_recipe_s_are_refused(tmp_path: Path, pictures: P
 def test_numbers_that_lack_one_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "numbers.toml"
     file.write_text(NUMBERS.replace("warmup = 1\n", ""))
-    with pytest.raises(UsageError, match="warmup"):
-        read_numbers(file, None)
+    with pytest.raises(UsageError, match="'warmup' is missing"):
+        read_numbers(Numbers, "detectors", file)
     file.write_text(NUMBERS.replace("ema = 0.5", 'ema = "half"'))
-    with pytest.raises(UsageError, match="ema"):
-        read_numbers(file, None)
-    assert read_numbers(None, 7).steps == 7
+    with pytest.raises(UsageError, match="'ema' is 'half' and must be of type float"):
+        read_numbers(Numbers, "detectors", file)
+    with pytest.raises(UsageError, match="none\\.toml cannot be read"):
+        read_numbers(Numbers, "detectors", tmp_path / "none.toml")

@@ -128,14 +128,62 @@ def test_boxes_that_are_cut_off_and_crowds_are_left_out(tmp_path: Path) -> None:
 
 def test_annotations_that_are_not_cocos_are_named(tmp_path: Path) -> None:
     path = coco(tmp_path, [(1, [0, 0, 1, 1], 99)])
-    with pytest.raises(UsageError, match=r"COCO's format \(KeyError: 99\)"):
+    with pytest.raises(UsageError, match=r"annotations\[0\] has the category 99, which is not"):
         CocoDetection(path, tmp_path, 32)
-    with pytest.raises(UsageError, match="names no images"):
+    with pytest.raises(UsageError, match="names no pictures"):
         CocoDetection(coco(tmp_path, [], images=[]), tmp_path, 32)
     with pytest.raises(UsageError, match="cannot be read"):
         CocoDetection(tmp_path / "absent.json", tmp_path, 32)
+
+
+def test_pictures_that_are_not_there_are_named_and_can_be_left_out(tmp_path: Path) -> None:
     absent = coco(tmp_path, [(1, [0, 0, 1, 1], 3)])
     (tmp_path / "two.png").unlink()
-    with pytest.raises(UsageError, match=r"1 of 2 files cannot be used.*two\.png"):
+    with pytest.raises(UsageError, match=r"1 of 2 files cannot be used.*two\.png: there is no"):
         CocoDetection(absent, tmp_path, 32)
     assert len(CocoDetection(absent, tmp_path, 32, on_damage="skip")) == 1
+
+
+def test_boxes_that_pass_their_picture_are_cut_there_and_told(tmp_path: Path) -> None:
+    sizes = {"width": 48, "height": 32}
+    images = [{"id": 1, "file_name": "one.png", **sizes}, {"id": 2, "file_name": "two.png"}]
+    boxes: list[Any] = [(1, [20, -10, 10, 20], 3), (1, [20, 4, 0, 9], 3), (1, [70, 0, 9, 9], 3)]
+    data = CocoDetection(coco(tmp_path, boxes, images=images), tmp_path, 32)
+    assert data[0]["boxes"].tolist() == [[12, 0, 22, 10]]
+    assert [note[:2] for note in data.notes] == ["1 ", "1 ", "1 "]
+
+
+@pytest.mark.parametrize("declared", [(48, 32), (32, 48)])
+def test_boxes_are_where_they_were_marked_whichever_way_the_file_turns_its_picture(
+    tmp_path: Path, declared: tuple[int, int]
+) -> None:
+    """EXIF's orientation 6 is stored 48x32 and seen 32x48; tools mark either."""
+    width, height = declared
+    box = [20, 8, 10, 16] if width == 48 else [8, 20, 16, 10]
+    images = [{"id": 1, "file_name": "one.png", "width": width, "height": height}]
+    path = coco(tmp_path, [(1, box, 7)], images=images)
+    painted = np.zeros((height, width, 3), np.uint8)
+    x, y, w, h = box
+    painted[y : y + h, x : x + w] = 255
+    exif = Image.Exif()
+    exif[0x112] = 6
+    stored = Image.fromarray(painted)
+    if width == 32:
+        stored = stored.rotate(90, expand=True)
+    stored.save(tmp_path / "one.png", exif=exif)
+    item = CocoDetection(path, tmp_path, 32)[0]
+    mask = item["picture"][0] > 127
+    rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+    seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert item["boxes"][0].tolist() == [float(side) for side in seen]
+
+
+def test_a_picture_of_another_size_than_annotated_is_damaged(tmp_path: Path) -> None:
+    images = [
+        {"id": 1, "file_name": "one.png"},
+        {"id": 2, "file_name": "two.png", "width": 40, "height": 32},
+    ]
+    path = coco(tmp_path, [(1, [0, 0, 9, 9], 3)], images=images)
+    with pytest.raises(UsageError, match=r"two\.png: it has 48x32 .* say 40x32: it is another"):
+        CocoDetection(path, tmp_path, 32)
+    assert len(CocoDetection(path, tmp_path, 32, on_damage="skip")) == 1

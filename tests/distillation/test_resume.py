@@ -194,6 +194,18 @@ def test_a_damaged_checkpoint_is_named_and_the_best_one_is_offered(tmp_path: Pat
         small_run(tmp_path, resume=True)
 
 
+def test_a_checkpoint_without_averages_of_statistics_is_named(tmp_path: Path) -> None:
+    """As those were, that were written before BatchNorm's statistics were averaged."""
+    with pytest.raises(StoppedError):
+        small_run(tmp_path, data=Pictures(on_item=Killing(4 + 9, signal.SIGINT)))
+    state = torch.load(tmp_path / "newest.pt", weights_only=True)
+    for name in ("student.1.running_mean", "student.1.running_var"):
+        del state["average"][name]
+    torch.save(state, tmp_path / "newest.pt")
+    with pytest.raises(UsageError, match=r"none of 'student\.1\.running_mean' and 1 more"):
+        small_run(tmp_path, resume=True)
+
+
 def test_a_run_is_not_resumed_by_another_number_of_processes(tmp_path: Path) -> None:
     small_run(tmp_path)
     state = torch.load(tmp_path / "newest.pt", weights_only=True)

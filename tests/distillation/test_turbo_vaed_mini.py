@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_clips import write_video
+from test_clips_in_memory import write_video
 from torch import nn
 
+from edgekit.data_folder import data_folder
 from edgekit.distillation import Hardware, taef2
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.loop import Distilled, distill
@@ -23,7 +24,7 @@ from edgekit.distillation.turbo_vaed_mini import (
     Clips,
     Numbers,
     new_student,
-    read_numbers,
+    numbers_of,
     recorded,
     stages_of,
     teacher_features,
@@ -53,7 +54,7 @@ def pictures(teacher: nn.Sequential) -> Clips:
 
 
 def short(steps: int = 2) -> Numbers:
-    numbers = read_numbers()
+    numbers = numbers_of()
     stages = {name: replace(one, steps=steps) for name, one in numbers.stages.items()}
     return replace(numbers, stages=stages)
 
@@ -123,7 +124,7 @@ def test_the_student_s_output_is_pictures_of_all_frames() -> None:
 
 
 def test_steps_are_shared_as_the_recipe_has_them() -> None:
-    whole_run = read_numbers()
+    whole_run = numbers_of()
     total = sum(stage.steps for stage in whole_run.stages.values())
     half = whole_run.scaled_to(total // 2)
     for name, stage in half.stages.items():
@@ -137,12 +138,31 @@ def test_steps_are_shared_as_the_recipe_has_them() -> None:
 
 
 def test_batches_grow_to_what_processes_can_share() -> None:
-    sizes = {name: one.batch_size for name, one in read_numbers().stages.items()}
-    shared = read_numbers().shared_by(4).stages
+    sizes = {name: one.batch_size for name, one in numbers_of().stages.items()}
+    shared = numbers_of().shared_by(4).stages
     for name, size in sizes.items():
         assert shared[name].batch_size % 4 == 0
         assert size <= shared[name].batch_size < size + 4
-    assert read_numbers().shared_by(1) == read_numbers()
+    assert numbers_of().shared_by(1) == numbers_of()
+
+
+def test_numbers_of_the_users_own_take_the_recipes_place(tmp_path: Path) -> None:
+    text = (data_folder("models") / "distillation" / "turbo-vaed-mini.toml").read_text()
+    own = tmp_path / "own.toml"
+    own.write_text(text.replace("steps = 9000", "steps = 9"))
+    assert numbers_of(own).stages["joined"].steps == 9
+    own.write_text(text.replace("[stages.upper]", "[stages.lower]"))
+    with pytest.raises(UsageError, match=r"own\.toml has the stages .*lower.* has trunk, upper"):
+        numbers_of(own)
+    own.write_text(text.replace("steps = 9000", 'steps = "many"'))
+    with pytest.raises(UsageError, match=r"'stages\.joined\.steps' is 'many' and must be of type"):
+        numbers_of(own)
+    own.write_text(text.replace("features = 0.3", "feature = 0.3"))
+    with pytest.raises(UsageError, match=r"'weights\.feature' is unknown"):
+        numbers_of(own)
+    own.write_text("data = 3\n" + text[text.index("[weights]") :])
+    with pytest.raises(UsageError, match="'data' is 3 and must be a table"):
+        numbers_of(own)
 
 
 @pytest.fixture
@@ -167,9 +187,9 @@ def asked(tmp_path: Path, teacher: nn.Sequential) -> FromFiles:
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgekit.distillation import turbo_vaed_mini
 
-    numbers = read_numbers()
+    numbers = numbers_of()
     small = replace(numbers, data=replace(numbers.data, pictures=4, clips=4, size_px=32))
-    monkeypatch.setattr(turbo_vaed_mini, "read_numbers", lambda: small)
+    monkeypatch.setattr(turbo_vaed_mini, "numbers_of", lambda _file: small)
 
 
 def test_a_folder_of_videos_becomes_a_student(asked: FromFiles, small_numbers: None) -> None:

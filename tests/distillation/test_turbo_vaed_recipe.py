@@ -22,7 +22,7 @@ from edgekit.distillation.from_files import FromFiles, recipe_named
 from edgekit.distillation.hardware import Hardware
 from edgekit.distillation.loop import Distilled, silent
 from edgekit.distillation.teachers import load_teacher
-from edgekit.distillation.turbo_vaed_numbers import read_numbers
+from edgekit.distillation.turbo_vaed_numbers import numbers_of
 from edgekit.errors import StoppedError, UsageError
 from edgekit.recipe import find_recipe
 
@@ -184,7 +184,7 @@ def test_students_of_finer_latents_get_the_heads_that_their_teachers_need(
     made = turbo_vaed.new_student(
         find_recipe(clips.model),
         load_teacher(clips.teacher),
-        read_numbers("tiny", clips.numbers),
+        numbers_of("tiny", clips.numbers),
         clips,
     )
     heads: Any = made.projections
@@ -197,7 +197,7 @@ def test_students_of_finer_latents_get_the_heads_that_their_teachers_need(
 def test_an_official_student_has_numbers_and_a_recipe() -> None:
     for model in ("turbo-vaed-ltx", "turbo-vaed-hunyuan", "turbo-vaed-cog", "turbo-vaed-dc"):
         assert recipe_named(model) is turbo_vaed.train
-        numbers = read_numbers(model)
+        numbers = numbers_of(model)
         assert list(numbers.stages) == ["reconstruction", "adversarial"]
         assert numbers.stages["reconstruction"].accumulate(processes=1) == 8
         assert numbers.stages["reconstruction"].accumulate(processes=8) == 1
@@ -206,11 +206,15 @@ def test_an_official_student_has_numbers_and_a_recipe() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("size_px = 64", 'size_px = "big"', "'size_px' is 'big'"),
-        ("size_px = 64\n", "", "missing 1 required positional argument: 'size_px'"),
+        ("size_px = 64", 'size_px = "big"', r"'data\.size_px' is 'big'"),
+        ("size_px = 64\n", "", r"'data\.size_px' is missing"),
         ("[models.tiny]", "[models.other]", r"no table \[models.tiny\]"),
         ("[stages.adversarial]", "[stages.critic]", "'critic' is unknown"),
-        ("initialise_from_teacher", "initialize_from_teacher", "initialise_from_teacher"),
+        (
+            "initialise_from_teacher",
+            "initialize_from_teacher",
+            "'initialize_from_teacher' is unknown",
+        ),
         ("[data]", "[data", "no valid TOML"),
         ("at_once = 1", "at_once = 0", r"'stages\.reconstruction\.at_once' is 0"),
         ("variants = 2", "variants = 0", "'variants' is 0"),
@@ -221,10 +225,10 @@ def test_wrong_numbers_are_named(tmp_path: Path, old: str, new: str, message: st
     file = tmp_path / "numbers.toml"
     file.write_text(NUMBERS.replace(old, new))
     with pytest.raises(UsageError, match=message):
-        read_numbers("tiny", file)
+        numbers_of("tiny", file)
 
 
 def test_a_shorter_run_has_a_shorter_average() -> None:
-    scaled = read_numbers("turbo-vaed-ltx").scaled_to(1100)
+    scaled = numbers_of("turbo-vaed-ltx").scaled_to(1100)
     assert [stage.steps for stage in scaled.stages.values()] == [700, 400]
     assert scaled.stages["adversarial"].ema == pytest.approx(0.9)

@@ -14,10 +14,10 @@ import av
 from tiny_teachers import brightening, write_video
 from torch.utils.data import DataLoader
 
+from edgekit.distillation.clips_on_demand import Augmentation, VideoClips
 from edgekit.distillation.damage import DamagedError
 from edgekit.distillation.fixed import Fixed
 from edgekit.distillation.scenes import find_cuts, read_frames_at, scan
-from edgekit.distillation.video_clips import Augmentation, VideoClips
 from edgekit.errors import UsageError
 
 
@@ -191,7 +191,7 @@ def test_a_file_that_changes_after_the_scan_is_named(tmp_path: Path) -> None:
 def test_the_index_spares_a_scan_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgekit.distillation import video_clips
+    from edgekit.distillation import clips_on_demand
 
     file = write_video(tmp_path / "clips" / "a.mkv", scenes(6, 6))
     index = tmp_path / "run" / "videos.json"
@@ -202,7 +202,7 @@ def test_the_index_spares_a_scan_until_the_file_changes(
         scanned.append(path)
         return scan(path)
 
-    monkeypatch.setattr(video_clips, "scan", counted)
+    monkeypatch.setattr(clips_on_demand, "scan", counted)
     assert VideoClips(file, 4, 64, index=index).windows == before
     assert scanned == []
     write_video(file, scenes(7, 8))

@@ -1,4 +1,7 @@
-"""Clips of a folder of videos as a data set: decoded when drawn, none across a scene cut."""
+"""Clips of a folder of videos as a data set: decoded when drawn, none across a scene cut.
+
+`clips_in_memory.py` cuts a number of them at once instead, for sets that are kept whole.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from edgekit.distillation.checkpoints import write_whole
-from edgekit.distillation.clips import SUFFIXES
 from edgekit.distillation.damage import DamagedError, OnDamage, readable
 from edgekit.distillation.run_folder import digest
 from edgekit.distillation.scenes import Video, read_frames_at, scan
+from edgekit.distillation.video_files import files_of
 from edgekit.errors import UsageError
 
 
@@ -81,7 +84,7 @@ class VideoClips(Dataset[Tensor]):
         self.frames = frames
         self._size_px = size_px
         self._augmentation = augmentation
-        files = _files(videos)
+        files = files_of(videos)
         known = _Index(index)
         self._videos, self.skipped = readable(files, known.scan, on_damage)
         known.write(self._videos)
@@ -98,18 +101,29 @@ class VideoClips(Dataset[Tensor]):
             )
         if most is not None and most < len(self.windows):
             self.windows = [self.windows[n * len(self.windows) // most] for n in range(most)]
-        root = videos if videos.is_dir() else videos.parent  # the folder may move
+        self._root = videos if videos.is_dir() else videos.parent  # the folder may move
         self.made_by = {
             "frames": frames,
             "size_px": size_px,
             "augmentation": augmentation,
             "windows": digest(
-                (one.file.relative_to(root).as_posix(), one.first, one.end) for one in self.windows
+                (one.file.relative_to(self._root).as_posix(), one.first, one.end)
+                for one in self.windows
             ),
         }
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def source(self, index: int) -> str:
+        """What decides the clip, but for random choices, without decoding it: its file as it is, and its place."""
+        window = self.windows[index]
+        facts = window.file.stat()
+        where = window.file.relative_to(self._root).as_posix()
+        return (
+            f"{where} {facts.st_size} {facts.st_mtime_ns} {window.first}-{window.end} "
+            f"{self.frames}x{self._size_px} {self._augmentation}"
+        )
 
     def __getitem__(self, index: int) -> Tensor:
         window = self.windows[index]
@@ -167,19 +181,6 @@ class _Index:
 def _key(file: Path) -> str:
     facts = file.stat()
     return f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-
-
-def _files(videos: Path) -> list[Path]:
-    if not videos.exists():
-        raise UsageError(f"There is no video file or folder {videos}.")
-    if videos.is_file():
-        return [videos]
-    files = sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UsageError(
-            f"The folder {videos} has no videos: no file ends in {', '.join(SUFFIXES)}."
-        )
-    return files
 
 
 def _below(count: int) -> int:

@@ -1,4 +1,7 @@
-"""Short square clips cut out of a video file, as uint8 tensors, the same for the same seed."""
+"""Short square clips spread evenly over films, cut in one pass and held in memory as uint8 tensors.
+
+The same for the same seed. `clips_on_demand.py` holds places instead, and decodes a clip when it is drawn.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,9 @@ import torch
 from torch import Tensor
 
 from edgekit.distillation.appearance import Appearance, vary
-from edgekit.errors import MissingEnvironmentError, UsageError, first_line
-
-SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-SCENE_CUT = 30.0  # mean absolute difference of neighbouring frames, of 255, that two scenes show
+from edgekit.distillation.scenes import SCENE_CUT
+from edgekit.distillation.video_files import files_of, opened
+from edgekit.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
     """
     rng = np.random.default_rng(seed)
     clips: list[np.ndarray] = []
-    with _opened(video) as container:
+    with opened(video) as container:
         stream = container.streams.video[0]
         # Matroska does not store the number of frames.
         seconds = (container.duration or 0) / 1_000_000  # FFmpeg's AV_TIME_BASE
@@ -68,18 +70,12 @@ def cut_clips(video: Path, sampling: ClipSampling, seed: int) -> Tensor:
 def cut_from_folder(videos: Path, sampling: ClipSampling, seed: int) -> Tensor:
     """Cut the same number of clips out of each video of a folder, `sampling.clips` in all, or of one file.
 
+    The folders in it are searched as well.
+
     A video with no stretch that is long enough is left out. Raises UsageError if none is left, and for
     a file named like a video that is none.
     """
-    if not videos.exists():
-        raise UsageError(f"There is no video file or folder {videos}.")
-    files = [videos]
-    if videos.is_dir():
-        files = sorted(path for path in videos.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UsageError(
-            f"The folder {videos} has no videos: no file ends in {', '.join(SUFFIXES)}."
-        )
+    files = files_of(videos)
     each = replace(sampling, clips=math.ceil(sampling.clips / len(files)))
     cut: list[Tensor] = []
     for number, file in enumerate(files):
@@ -90,24 +86,6 @@ def cut_from_folder(videos: Path, sampling: ClipSampling, seed: int) -> Tensor:
     if not cut:
         raise UsageError(reason)
     return torch.cat(cut)[: sampling.clips]
-
-
-def _opened(video: Path) -> Any:
-    """A PyAV container. Raises UsageError for a file it cannot open."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingEnvironmentError(
-            "Reading videos needs PyAV; install it with: pip install 'edgekit-vision[train]'."
-        ) from error
-    try:
-        container = av.open(str(video))
-    except (av.FFmpegError, OSError) as error:
-        raise UsageError(f"{video} cannot be read as a video: {first_line(error)}.") from error
-    if not container.streams.video:
-        container.close()
-        raise UsageError(f"{video} has no video in it.")
-    return container
 
 
 def _crop(
@@ -129,30 +107,3 @@ def _crop(
 def _is_one_scene(clip: np.ndarray) -> bool:
     steps = np.abs(np.diff(clip.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
     return bool((steps < SCENE_CUT).all())
-
-
-def read_frames(video: Path, first: int, count: int, multiple: int = 8) -> Tensor:
-    """`count` consecutive whole frames from index `first`, centre-cropped to a multiple of pixels.
-
-    Returns:
-        float32 tensor T 3 H W in [0, 1].
-
-    Raises:
-        ValueError: the file ends before `first + count` frames.
-    """
-    frames: list[np.ndarray] = []
-    with _opened(video) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index >= first:
-                frames.append(frame.to_ndarray(format="rgb24"))
-            if len(frames) == count:
-                break
-    if len(frames) < count:
-        raise ValueError(f"{video.name} has no {count} frames from frame {first} on.")
-    pictures = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    height, width = (
-        pictures.shape[2] // multiple * multiple,
-        pictures.shape[3] // multiple * multiple,
-    )
-    top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
-    return pictures[:, :, top : top + height, left : left + width].float() / 255

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgekit.distillation.clips import ClipSampling, cut_clips, read_frames
+from edgekit.distillation.clips_in_memory import ClipSampling, cut_clips
+from edgekit.distillation.video_files import read_frames
 
 av = pytest.importorskip("av")
 SAMPLING = ClipSampling(clips=4, frames=3, size_px=16)

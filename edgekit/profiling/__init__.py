@@ -1,0 +1,1 @@
+"""What a bundle costs where it runs: time, memory, and in which layers they go."""

@@ -1,0 +1,188 @@
+"""Kernels of an ONNX file as onnxruntime ran them: time, shapes, memory."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from edgekit.backends.onnx.session import SessionOptions, session_settings
+from edgekit.backends.runnable import Array
+from edgekit.profiling.macs import FILTERS, macs
+from edgekit.profiling.roofline import Bound, Roofline
+
+RUNS = 30
+WARM_UP_RUNS = 5
+MOST_EVENTS = 500_000
+"""onnxruntime drops events after a million (onnxruntime#16334)."""
+ALIGNMENT = 16
+SUFFIX = "_kernel_time"
+INTEGERS = {"int8", "uint8"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of the optimised graph. Shapes are of tensors, weights among the inputs."""
+
+    name: str
+    """Of its node, after what it was fused of."""
+    operator: str
+    provider: str
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    element_type: str
+    p50_ms: float
+    p90_ms: float
+    macs: int
+    parameter_bytes: int
+    read_bytes: int
+    """Activations."""
+    written_bytes: int
+    live_bytes: int | None
+    """What onnxruntime had in use when it ended, weights that it laid out anew included."""
+    bound: Bound
+
+    @property
+    def gmacs_per_s(self) -> float:
+        return self.macs / self.p50_ms / 1e6 if self.p50_ms else 0.0
+
+    @property
+    def moved_bytes(self) -> int:
+        return self.read_bytes + self.written_bytes + self.parameter_bytes
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether its channels fill blocks of 16, where it has such."""
+        shapes = [shape for shape in self.outputs if len(shape) == 4]
+        return all(shape[1] % ALIGNMENT == 0 for shape in shapes)
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return {
+            **fields,
+            "inputs": [list(shape) for shape in self.inputs],
+            "outputs": [list(shape) for shape in self.outputs],
+            "gmacs_per_s": self.gmacs_per_s,
+            "macs_per_byte": self.macs / max(1, self.moved_bytes),
+            "is_aligned": self.is_aligned,
+            "is_integer": self.element_type in INTEGERS,
+        }
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Of one file, in the order of their first run."""
+
+    file: str
+    runs: int
+    """How often the file runs for one result of the bundle: once for each window of a plan."""
+    kernels: tuple[Kernel, ...]
+    whole_ms: float
+    """Median of the file's run, with profiling on."""
+
+    @property
+    def summed_ms(self) -> float:
+        return sum(kernel.p50_ms for kernel in self.kernels)
+
+    @property
+    def live_peak_bytes(self) -> int | None:
+        live = [kernel.live_bytes for kernel in self.kernels if kernel.live_bytes is not None]
+        return max(live) if live else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "file": self.file,
+            "runs": self.runs,
+            "whole_ms": self.whole_ms,
+            "summed_ms": self.summed_ms,
+            "kernels": [kernel.to_json() for kernel in self.kernels],
+        }
+
+
+def profile_kernels(
+    path: Path, feeds: Mapping[str, Array], options: SessionOptions, roofline: Roofline, runs: int
+) -> Kernels:
+    """Run the file with onnxruntime's profiler on; `runs` is what `Kernels.runs` says."""
+    settings = session_settings(options)
+    settings.enable_profiling = True
+    with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as folder:
+        settings.profile_file_prefix = str(Path(folder) / "run")
+        settings.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=["CPUExecutionProvider"]
+        )
+        model = onnx.load(settings.optimized_model_filepath)
+        filters = _filters(model)
+        affordable = MOST_EVENTS // max(1, len(model.graph.node))
+        for _ in range(WARM_UP_RUNS + max(3, min(RUNS, affordable))):
+            session.run(None, dict(feeds))
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    by_node: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    whole = []
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(SUFFIX):
+            by_node[int(event["args"]["node_index"])].append(event)
+        elif event["name"] == "model_run":
+            whole.append(event["dur"] / 1e3)
+    kernels = (_kernel(seen, filters, roofline) for seen in by_node.values())
+    whole_ms = float(np.median(whole[WARM_UP_RUNS:]))
+    return Kernels(path.name, runs, tuple(kernels), whole_ms)
+
+
+def _filters(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of convolutions' filters, by node: a kernel that laid them out anew does not name them."""
+    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    return {
+        node.name: constants[node.input[FILTERS[node.op_type]]]
+        for node in model.graph.node
+        if node.op_type in FILTERS and node.input[FILTERS[node.op_type]] in constants
+    }
+
+
+def _kernel(
+    events: list[dict[str, Any]], filters: Mapping[str, tuple[int, ...]], roofline: Roofline
+) -> Kernel:
+    """Of one node's events, run after run."""
+    arguments = events[0]["args"]
+    name = str(events[0]["name"]).removesuffix(SUFFIX)
+    times = [event["dur"] / 1e3 for event in events[WARM_UP_RUNS:]]
+    inputs = _shapes(arguments["input_type_shape"])
+    outputs = _shapes(arguments["output_type_shape"])
+    operator = str(arguments["op_name"])
+    live = arguments.get("mem_bytes_requested_in_use")
+    types = [kind for shape in arguments["output_type_shape"] for kind in shape]
+    counted = 0
+    if inputs and outputs:
+        counted = macs(operator, inputs[0], filters.get(name), outputs[0])
+    parameter_bytes, read, written = (
+        int(arguments[key]) for key in ("parameter_size", "activation_size", "output_size")
+    )
+    return Kernel(
+        name=name,
+        operator=operator,
+        provider=str(arguments["provider"]),
+        inputs=inputs,
+        outputs=outputs,
+        element_type=types[0] if types else "",
+        p50_ms=float(np.median(times)),
+        p90_ms=float(np.percentile(times, 90)),
+        macs=counted,
+        parameter_bytes=parameter_bytes,
+        read_bytes=read,
+        written_bytes=written,
+        live_bytes=None if live is None else int(live),
+        bound=roofline.bound(counted, parameter_bytes + read + written),
+    )
+
+
+def _shapes(listed: list[dict[str, list[int]]]) -> tuple[tuple[int, ...], ...]:
+    """Of [{"float": [1, 3, 8, 8]}, ...], as onnxruntime writes them."""
+    return tuple(tuple(shape) for item in listed for shape in item.values())

@@ -1,0 +1,87 @@
+"""`edgekit.profile`: everything that is measured of one bundle, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import onnxruntime
+
+from edgekit.backends.onnx.session import allowed_cpus
+from edgekit.bundle import Bundle
+from edgekit.parity.onnx_steps import noise
+from edgekit.profiling.comparison import Comparison, compare
+from edgekit.profiling.footprint import bundle_bytes, measure_footprint
+from edgekit.profiling.kernels import Kernels, profile_kernels
+from edgekit.profiling.machine import condition_now, this_machine
+from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
+from edgekit.profiling.opening import measure_opening
+from edgekit.profiling.result import Profile
+from edgekit.profiling.roofline import Roofline, measure_roofline
+from edgekit.profiling.timing import TimingOptions, runs_per_second, time_runs
+
+CALLERS = (1, 2, 4)
+THROUGHPUT_SHARE = 0.2
+"""Of the seconds to measure for, for each number of callers."""
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    threads: int = 0
+    """0: as many as this process may use."""
+    timing: TimingOptions = field(default_factory=TimingOptions)
+
+
+def profile_bundle(
+    bundle: Bundle, options: ProfileOptions, progress: Callable[[str], None] = lambda _step: None
+) -> Profile:
+    """Measures on this machine with onnxruntime's CPU provider. Raises UsageError."""
+    threads = options.threads or allowed_cpus()
+    sessions = Sessions(threads)
+    progress("opening")
+    opened = open_for_measuring(bundle, sessions)
+    opening = measure_opening(bundle, threads)
+    before = condition_now()
+    progress("latency")
+    timing = time_runs(opened.run, options.timing)
+    after = condition_now()
+    progress("throughput")
+    seconds = THROUGHPUT_SHARE * options.timing.seconds
+    throughput = {callers: runs_per_second(opened.run, callers, seconds) for callers in CALLERS}
+    progress("layers")
+    roofline = measure_roofline(threads)
+    kernels = _kernels(opened, sessions, roofline)
+    progress("memory")
+    return Profile(
+        bundle=bundle.path.name,
+        files=dict(bundle.manifest["files"]),
+        disk_bytes=bundle_bytes(bundle),
+        threads=threads,
+        machine=this_machine(f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider"),
+        before=before,
+        after=after,
+        timing=timing,
+        throughput=throughput,
+        opening=opening,
+        kernels=kernels,
+        roofline=roofline,
+        footprint=measure_footprint(opened, kernels, threads),
+    )
+
+
+def _kernels(opened: Opened, sessions: Sessions, roofline: Roofline) -> tuple[Kernels, ...]:
+    """A plan's files get noise: what they are given depends on the files before."""
+    found = []
+    for file, (session, runs) in opened.files().items():
+        path = opened.bundle.path / file
+        feeds = opened.inputs if opened.plan is None else noise(sessions.load(path, session))
+        found.append(profile_kernels(path, feeds, sessions.options(session), roofline, runs))
+    return tuple(found)
+
+
+def compare_bundles(first: Bundle, second: Bundle, options: ProfileOptions) -> Comparison:
+    """Both in this process, in turns. Raises UsageError."""
+    threads = options.threads or allowed_cpus()
+    opened = [open_for_measuring(bundle, Sessions(threads)) for bundle in (first, second)]
+    names = (first.path.name, second.path.name)
+    return compare(names, (opened[0].run, opened[1].run), options.timing, threads)

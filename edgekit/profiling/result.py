@@ -1,0 +1,166 @@
+"""A profile: what was measured, on what, as JSON and as a table for the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.plan.choose import in_units
+from edgekit.profiling.footprint import Footprint
+from edgekit.profiling.kernels import Kernel, Kernels
+from edgekit.profiling.machine import Condition, Machine
+from edgekit.profiling.opening import Opening
+from edgekit.profiling.roofline import Roofline
+from edgekit.profiling.timing import Timing
+from edgekit.report import aligned
+
+SCHEMA = 1
+SHOWN_LAYERS = 12
+STEADY_DRIFT = 0.05
+
+
+@dataclass(frozen=True)
+class Profile:
+    bundle: str
+    files: dict[str, str]
+    """SHA-256 by name: what was measured."""
+    disk_bytes: int
+    threads: int
+    machine: Machine
+    before: Condition
+    after: Condition
+    timing: Timing
+    throughput: dict[int, float]
+    """Runs a second, by callers at once."""
+    opening: Opening
+    kernels: tuple[Kernels, ...]
+    roofline: Roofline
+    footprint: Footprint
+
+    @property
+    def summed_ms(self) -> float:
+        """Of all kernels, over all runs of their files that one result needs."""
+        return sum(file.runs * file.summed_ms for file in self.kernels)
+
+    @property
+    def gap(self) -> float:
+        """Of the end-to-end time, what no kernel takes: the runtime itself, and a plan's copies."""
+        return 1 - self.summed_ms / self.timing.latency.median
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "bundle": self.bundle,
+            "files": self.files,
+            "disk_bytes": self.disk_bytes,
+            "device": {
+                **self.machine.to_json(),
+                "threads": self.threads,
+                "before": self.before.to_json(),
+                "after": self.after.to_json(),
+            },
+            "latency_ms": self.timing.latency.to_json(),
+            "warm_up": {"runs": self.timing.warm_up.runs, "is_steady": self.timing.warm_up.is_steady,
+                        "first_ms": self.timing.warm_up.first_ms},
+            "throughput_per_s": {str(callers): rate for callers, rate in self.throughput.items()},
+            "load_ms": self.opening.to_json(),
+            "memory_bytes": self.footprint.to_json(),
+            "roofline": self.roofline.to_json(),
+            "layers": [file.to_json() for file in self.kernels],
+            "kernels_ms": self.summed_ms,
+            "gap": self.gap,
+        }  # fmt: skip
+
+    def text(self) -> str:
+        return "\n\n".join(
+            filter(None, (self._head(), self._layers(), self._operators(), self._memory()))
+        )
+
+    def _head(self) -> str:
+        latency = self.timing.latency
+        rows = [
+            ("device", self.machine.sentence()),
+            ("latency", f"{latency.median:.2f} ms median ({latency.interval.low:.2f} to {latency.interval.high:.2f} at 95 %), "
+                        f"p90 {latency.percentile(90):.2f}, p99 {latency.percentile(99):.2f}, min {min(latency.samples):.2f}; "
+                        f"{len(latency.samples)} runs on {self.threads} thread(s)"),
+            ("throughput", ", ".join(f"{rate:.1f}/s with {n} caller{'s' * (n > 1)}" for n, rate in self.throughput.items())),
+            ("from disk", f"{self.opening.cold_ms:.0f} ms {'cold' if self.opening.is_cold else 'first'}, "
+                          f"{self.opening.warm_ms:.0f} ms warm, first run {self.opening.first_run_ms:.1f} ms; {in_units(self.disk_bytes)} of files"),
+            ("kernels", f"{self.summed_ms:.2f} ms in all; {self.gap:.1%} of the latency is none of theirs"),
+            ("roofline", f"{self.roofline.gmacs_per_s:.1f} GMAC/s, {self.roofline.gbytes_per_s:.1f} GB/s measured here"),
+        ]  # fmt: skip
+        lines = [f"{name:<11} {value}" for name, value in rows]
+        return "\n".join([*lines, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What makes the figures less than they seem."""
+        latency, said = self.timing.latency, []
+        if not self.timing.warm_up.is_steady:
+            said.append(
+                f"not steady after {self.timing.warm_up.runs} runs of warm-up: other work, or a machine that changes its speed"
+            )
+        if abs(latency.drift) > STEADY_DRIFT:
+            said.append(
+                f"the last quarter of the runs is {abs(latency.drift):.0%} {'slower' if latency.drift > 0 else 'faster'} than the first"
+            )
+        load = self.before.load
+        if load is not None and load > self.machine.cpus:
+            said.append(
+                f"{load:.1f} processes wanted {self.machine.cpus} CPUs when this began: the times are not the model's alone"
+            )
+        return [f"note        {sentence}" for sentence in said]
+
+    def _layers(self) -> str:
+        counted = [
+            (file.runs * kernel.p50_ms, kernel, file.runs)
+            for file in self.kernels
+            for kernel in file.kernels
+        ]
+        counted.sort(key=lambda item: -item[0])
+        rows: list[tuple[str, ...]] = [
+            ("layer", "operator", "output", "ms", "share", "GMAC/s", "bound", "live")
+        ]
+        rows += [
+            _row(kernel, runs, taken / max(1e-9, self.summed_ms))
+            for taken, kernel, runs in counted[:SHOWN_LAYERS]
+        ]
+        left = len(counted) - SHOWN_LAYERS
+        return aligned(rows) + (f"\n{left} more in --json" if left > 0 else "")
+
+    def _operators(self) -> str:
+        taken: dict[str, float] = {}
+        for file in self.kernels:
+            for kernel in file.kernels:
+                taken[kernel.operator] = taken.get(kernel.operator, 0.0) + file.runs * kernel.p50_ms
+        shares = sorted(taken.items(), key=lambda item: -item[1])
+        return "by operator: " + ", ".join(
+            f"{name} {ms / max(1e-9, self.summed_ms):.0%}" for name, ms in shares[:8]
+        )
+
+    def _memory(self) -> str:
+        found = self.footprint
+        rows: list[tuple[str, ...]] = [("memory", "load peak", "loaded", "run peak", "kept")]
+        rows += [
+            (one.memory, *(in_units(count) for count in (one.load_peak_bytes, one.loaded_bytes, one.run_peak_bytes, one.kept_bytes)))
+            for one in found.process
+        ]  # fmt: skip
+        lines = [aligned(rows)] if found.process else [f"memory of a process: {found.reason}"]
+        if found.runtime_peak_bytes is not None:
+            lines.append(f"in use by onnxruntime at most {in_units(found.runtime_peak_bytes)}")
+        if found.static_peak_bytes is not None:
+            lines.append(f"predicted by the plan {in_units(found.static_peak_bytes)}")
+        return "\n".join(lines)
+
+
+def _row(kernel: Kernel, runs: int, share: float) -> tuple[str, ...]:
+    shape = "x".join(map(str, kernel.outputs[0])) if kernel.outputs else ""
+    return (
+        kernel.name + (f" ({runs} times)" if runs > 1 else ""),
+        kernel.operator,
+        shape + ("" if kernel.is_aligned else " *"),
+        f"{runs * kernel.p50_ms:.3f}",
+        f"{share:.1%}",
+        f"{kernel.gmacs_per_s:.1f}" if kernel.macs else "-",
+        kernel.bound,
+        "-" if kernel.live_bytes is None else in_units(kernel.live_bytes),
+    )
