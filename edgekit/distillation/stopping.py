@@ -14,7 +14,7 @@ import torch.distributed as dist
 class Stop:
     """Several processes stop after the same step, whichever of them were asked.
 
-    They agree after each step, by one number that is summed on the processor (0.1 ms among two): read from
+    They agree after each step, by one number that is summed on the processor: read from
     a GPU, it would wait for the work that is queued there.
     """
 
