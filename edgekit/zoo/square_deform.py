@@ -37,7 +37,8 @@ def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool
     n, channels, height, width = x.shape
     reach = HIGHEST + (0 if whole else 1)
     line = width + 2 * reach
-    pixels = F.pad(x, (reach,) * 4).permute(0, 2, 3, 1).reshape(-1, channels)
+    rows = x.permute(0, 2, 3, 1)  # before the padding, which makes a map of 8×8 ten times as large
+    pixels = F.pad(rows, (0, 0, *(reach,) * 4)).reshape(-1, channels)
     here = _indices(n, height, width, reach, x.device)
     below = torch.floor(dilation).reshape(-1)
     steps = below.to(torch.int64)
@@ -47,7 +48,7 @@ def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool
         ends = [(steps, None)]
 
     taps = weight.reshape(channels, 9).t()
-    total = x.permute(0, 2, 3, 1).reshape(-1, channels) * taps[4]
+    total = rows.reshape(-1, channels) * taps[4]
     for tap in (0, 1, 2, 3, 5, 6, 7, 8):
         down, right = tap // 3 - 1, tap % 3 - 1
         total = total + _sampled(pixels, here, ends, down * line, right) * taps[tap]
