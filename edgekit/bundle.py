@@ -126,6 +126,19 @@ class Bundle:
             if key.startswith(prefix)
         }
 
+    def golden_inputs(self) -> dict[str, Array]:
+        """Without the outputs, which can be larger than all else. Raises UsageError."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path / GOLDEN, framework="numpy") as file:
+                names = [key for key in file.keys() if key.startswith(GOLDEN_INPUT)]  # noqa: SIM118
+                return {key.removeprefix(GOLDEN_INPUT): file.get_tensor(key) for key in names}
+        except (OSError, SafetensorError) as error:
+            raise UsageError(
+                f"{self.path / GOLDEN} is missing or damaged; export the model again."
+            ) from error
+
     def changed_files(self) -> list[str]:
         """Files that are missing or are not the ones that were exported."""
         files: Mapping[str, str] = self.manifest["files"]

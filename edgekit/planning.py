@@ -210,7 +210,7 @@ def memory_plan(
     return MemoryPlan(network, whole, found, _step_bytes(search, found), floor, trade, known)
 
 
-def parse_share(text: str) -> float:
+def parse_share(text: str, of: str = "extra work") -> float:
     """ "10%" or "0.1" as a share. Raises UsageError."""
     number, percent, rest = text.strip().partition("%")
     try:
@@ -218,7 +218,7 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if rest or not 0 <= share < float("inf"):
-        raise UsageError(f"'{text}' is no share of extra work, such as 10% or 0.1.")
+        raise UsageError(f"'{text}' is no share of {of}, such as 10% or 0.1.")
     return share
 
 

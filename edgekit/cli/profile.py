@@ -51,15 +51,17 @@ def profile(
         return
     from edgekit.planning import parse_share
     from edgekit.profiling.comparison import against_baseline, read_baseline
-    from edgekit.profiling.of_bundle import profile_bundle
+    from edgekit.profiling.of_bundle import machine_here, profile_bundle
 
-    most = parse_share(max_regression)
-    before = read_baseline(baseline) if baseline is not None else None  # before the long work
+    most = parse_share(max_regression, "the median")
+    before = read_baseline(baseline) if baseline is not None else None
+    if before is not None:  # before the long work
+        before.require_same(options.threads_used, machine_here())
     with progress("profile") as show:
         found = profile_bundle(opened, options, show)
     regression = None
     if before is not None:
-        regression = against_baseline(found.timing.latency, found.threads, before, most)
+        regression = against_baseline(found.timing.latency, before, most)
     if json:
         print_json(found.to_json() | ({"regression": regression.to_json()} if regression else {}))
     else:

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.errors import UsageError
 from edgekit.profiling.distribution import Distribution, Interval, median_interval
+from edgekit.profiling.machine import Machine
 from edgekit.profiling.timing import WARM_UP_SHARE, TimingOptions, timed_ms, warm_up
 
 Run = Callable[[], object]
@@ -106,26 +107,41 @@ class Regression:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an earlier profile says of its bundle's latency."""
+    """What an earlier profile says of its bundle's latency, and where it was measured."""
 
     file: Path
     median_ms: float
     interval: Interval
     threads: int
+    processor: str
+    runtime: str
+
+    def require_same(self, threads: int, machine: Machine) -> None:
+        """Raises UsageError for a profile that this one cannot be compared with."""
+        if self.threads != threads:
+            raise UsageError(
+                f"{self.file} was measured with {self.threads} threads and this with {threads}; give --threads "
+                f"{self.threads}."
+            )
+        for was, now in ((self.processor, machine.processor), (self.runtime, machine.runtime)):
+            if was != now:
+                raise UsageError(
+                    f"{self.file} was measured on {was} and this is {now}; measure a baseline here."
+                )
 
 
 def read_baseline(path: Path) -> Baseline:
     """Raises UsageError for a file that is no profile."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        latency = data["latency_ms"]
-        low, high = latency["interval"]
+        latency, device = data["latency_ms"], data["device"]
+        low, high = map(float, latency["interval"])
+        median = float(latency["p50"])
+        if not 0 < low <= median <= high < float("inf"):
+            raise ValueError(median)
         return Baseline(
-            path,
-            float(latency["p50"]),
-            Interval(float(low), float(high)),
-            int(data["device"]["threads"]),
-        )
+            path, median, Interval(low, high), int(device["threads"]), str(device["processor"]), str(device["runtime"])
+        )  # fmt: skip
     except OSError as error:
         raise UsageError(f"The baseline {path} cannot be read: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -134,14 +150,6 @@ def read_baseline(path: Path) -> Baseline:
         ) from error
 
 
-def against_baseline(
-    latency: Distribution, threads: int, baseline: Baseline, most: float
-) -> Regression:
-    """Raises UsageError for a baseline of another number of threads."""
-    if baseline.threads != threads:
-        raise UsageError(
-            f"{baseline.file} was measured with {baseline.threads} threads and this with {threads}; give "
-            f"--threads {baseline.threads}."
-        )
+def against_baseline(latency: Distribution, baseline: Baseline, most: float) -> Regression:
     is_sure = not baseline.interval.overlaps(latency.interval)
     return Regression(baseline.median_ms, latency.median, most, is_sure)

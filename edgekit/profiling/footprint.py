@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.bundle import Bundle, open_bundle
+from edgekit.bundle import GOLDEN, Bundle, open_bundle
+from edgekit.errors import UsageError
 from edgekit.parity.memory_use import Case, NotMeasured, Prepared, measure
 from edgekit.profiling.kernels import Kernels
 from edgekit.profiling.opened import MEMORY, Memory, Opened, Sessions, open_for_measuring
@@ -21,8 +22,13 @@ class ProcessMemory:
     """Above the imports, while the files were opened."""
     loaded_bytes: int
     run_peak_bytes: int
-    """Above the opened files, in the third run, output included and input not."""
+    """Above the opened files, in the first or the third run, output included and input not."""
     kept_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Above the imports: opening can need more than running."""
+        return max(self.load_peak_bytes, self.loaded_bytes + self.run_peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -40,32 +46,36 @@ class Footprint:
         return {
             "static_peak": self.static_peak_bytes,
             "runtime_peak": self.runtime_peak_bytes,
-            "process_peak": recommended.loaded_bytes + recommended.run_peak_bytes if recommended else None,
+            "process_peak": recommended.peak_bytes if recommended else None,
             "process": [asdict(one) for one in self.process],
             "reason": self.reason,
         }  # fmt: skip
 
 
 def measure_footprint(opened: Opened, kernels: tuple[Kernels, ...], threads: int) -> Footprint:
-    """Runs the bundle in one fresh process for each memory setting. Raises UsageError if one of them fails."""
+    """Runs the bundle in one fresh process for each memory setting; what fails is told in `reason`."""
     live = [file.live_peak_bytes for file in kernels if file.live_peak_bytes is not None]
     static = opened.plan.peak_bytes if opened.plan else None
-    process = []
+    process, reasons = [], []
     for memory in MEMORY:
         arguments = {
             "bundle": str(opened.bundle.path.resolve()),
             "threads": threads,
             "memory": memory,
         }
-        use = measure(Case(f"{__name__}:prepare", arguments))
+        try:
+            use = measure(Case(f"{__name__}:prepare", arguments))
+        except UsageError as error:  # out of memory, say; all else was measured
+            reasons.append(f"{memory}: {error}")
+            continue
         if isinstance(use, NotMeasured):
-            return Footprint(static, max(live, default=None), (), use.reason)
+            reasons.append(use.reason)
+            break
+        peak = max(use.first_run_peak_bytes, use.third_run_peak_bytes)
         process.append(
-            ProcessMemory(
-                memory, use.load_peak_bytes, use.loaded_bytes, use.third_run_peak_bytes, use.kept_bytes
-            )
-        )  # fmt: skip
-    return Footprint(static, max(live, default=None), tuple(process))
+            ProcessMemory(memory, use.load_peak_bytes, use.loaded_bytes, peak, use.kept_bytes)
+        )
+    return Footprint(static, max(live, default=None), tuple(process), " ".join(reasons))
 
 
 def prepare(bundle: str, threads: int, memory: Memory) -> Prepared:
@@ -77,5 +87,6 @@ def prepare(bundle: str, threads: int, memory: Memory) -> Prepared:
 
 
 def bundle_bytes(bundle: Bundle) -> int:
-    """Of the model's files on disk."""
-    return sum((bundle.path / name).stat().st_size for name in bundle.manifest["files"])
+    """Of its files on disk, without the golden pair."""
+    names = [name for name in bundle.manifest["files"] if name != GOLDEN]
+    return sum((bundle.path / name).stat().st_size for name in names)

@@ -44,6 +44,7 @@ class Kernel:
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
     element_type: str
+    """Of its first input."""
     p50_ms: float
     p90_ms: float
     macs: int
@@ -125,7 +126,7 @@ def profile_kernels(
             str(path), settings, providers=["CPUExecutionProvider"]
         )
         model = onnx.load(settings.optimized_model_filepath)
-        filters, modules = _filters(model), _modules(onnx.load(str(path)))
+        filters, written = _filters(model), _Written.of(path)
         affordable = MOST_EVENTS // max(1, len(model.graph.node))
         for _ in range(WARM_UP_RUNS + max(3, min(RUNS, affordable))):
             session.run(None, dict(feeds))
@@ -137,7 +138,7 @@ def profile_kernels(
             by_node[int(event["args"]["node_index"])].append(event)
         elif event["name"] == "model_run":
             whole.append(event["dur"] / 1e3)
-    kernels = (_kernel(seen, filters, modules, roofline) for seen in by_node.values())
+    kernels = (_kernel(seen, filters, written, roofline) for seen in by_node.values())
     whole_ms = float(np.median(whole[WARM_UP_RUNS:]))
     return Kernels(path.name, runs, tuple(kernels), whole_ms)
 
@@ -152,21 +153,36 @@ def _filters(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _modules(file: onnx.ModelProto) -> dict[str, str]:
-    """By name of a node and of its results: a fused node has the name of either."""
-    return {
-        name: note.value
-        for node in file.graph.node
-        for note in node.metadata_props
-        if note.key == MODULE_NOTE
-        for name in (node.name, *node.output)
-    }
+@dataclass(frozen=True)
+class _Written:
+    """What the exported file says of a result, by names of its node and of itself: a fused kernel has either."""
+
+    modules: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Which a kernel's layout may have padded to blocks of channels."""
+
+    @classmethod
+    def of(cls, path: Path) -> _Written:
+        file = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+        values = {
+            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for value in (*file.graph.value_info, *file.graph.output)
+        }
+        modules, shapes = {}, {}
+        for node in file.graph.node:
+            for name in (node.name, *node.output):
+                modules[name] = next(
+                    (note.value for note in node.metadata_props if note.key == MODULE_NOTE), ""
+                )
+                if node.output[0] in values:
+                    shapes[name] = values[node.output[0]]
+        return cls(modules, shapes)
 
 
 def _kernel(
     events: list[dict[str, Any]],
     filters: Mapping[str, tuple[int, ...]],
-    modules: Mapping[str, str],
+    written: _Written,
     roofline: Roofline,
 ) -> Kernel:
     """Of one node's events, run after run."""
@@ -175,18 +191,21 @@ def _kernel(
     times = [event["dur"] / 1e3 for event in events[WARM_UP_RUNS:]]
     inputs = _shapes(arguments["input_type_shape"])
     outputs = _shapes(arguments["output_type_shape"])
+    known = name.removesuffix(BLOCKS_OF_CHANNELS)
+    if known in written.shapes and len(outputs) == 1:
+        outputs = (written.shapes[known],)
     operator = str(arguments["op_name"])
     live = arguments.get("mem_bytes_requested_in_use")
-    types = [kind for shape in arguments["output_type_shape"] for kind in shape]
+    types = [kind for shape in arguments["input_type_shape"] for kind in shape]
     counted = 0
     if inputs and outputs:
         counted = macs(operator, inputs[0], filters.get(name), outputs[0])
-    parameter_bytes, read, written = (
+    parameter_bytes, read, made = (
         int(arguments[key]) for key in ("parameter_size", "activation_size", "output_size")
     )
     return Kernel(
         name=name,
-        module=modules.get(name.removesuffix(BLOCKS_OF_CHANNELS), ""),
+        module=written.modules.get(known, ""),
         operator=operator,
         provider=str(arguments["provider"]),
         inputs=inputs,
@@ -197,9 +216,9 @@ def _kernel(
         macs=counted,
         parameter_bytes=parameter_bytes,
         read_bytes=read,
-        written_bytes=written,
+        written_bytes=made,
         live_bytes=None if live is None else int(live),
-        bound=roofline.bound(counted, parameter_bytes + read + written),
+        bound=roofline.bound(counted, parameter_bytes + read + made),
     )
 
 

@@ -11,8 +11,10 @@ FILTERS: Mapping[str, int] = {
     "Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1,
 }  # fmt: skip
 """Convolutions, with the place of their filters among a node's inputs."""
+GEMMS = {"Gemm", "FusedGemm", "QGemm"}
+"""Products of two matrices, whose first may be given transposed."""
 PRODUCTS = {
-    "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "QGemm",
+    "MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
 }  # fmt: skip
 
@@ -25,6 +27,8 @@ def macs(operator: str, source: Shape, filters: Shape | None, result: Shape) -> 
     """
     if operator in FILTERS and filters is not None:
         return math.prod(source if operator == "ConvTranspose" else result) * math.prod(filters[1:])
-    if operator in PRODUCTS and result:
-        return math.prod(result) * (math.prod(source) // max(1, math.prod(result[:-1])))
+    if operator in GEMMS and result:
+        return math.prod(source) * result[-1]
+    if operator in PRODUCTS and source:
+        return math.prod(result) * source[-1]
     return 0

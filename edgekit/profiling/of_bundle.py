@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnxruntime
 
@@ -13,8 +13,8 @@ from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
 from edgekit.profiling.footprint import bundle_bytes, measure_footprint
 from edgekit.profiling.kernels import Kernels, profile_kernels
-from edgekit.profiling.machine import condition_now, this_machine
-from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
+from edgekit.profiling.machine import Machine, condition_now, this_machine
+from edgekit.profiling.opened import Opened, Sessions, open_for_measuring, require_measurable
 from edgekit.profiling.opening import measure_opening
 from edgekit.profiling.result import Profile
 from edgekit.profiling.roofline import Roofline, measure_roofline
@@ -31,16 +31,21 @@ class ProfileOptions:
     """0: as many as this process may use."""
     timing: TimingOptions = field(default_factory=TimingOptions)
 
+    @property
+    def threads_used(self) -> int:
+        return self.threads or allowed_cpus()
+
 
 def profile_bundle(
     bundle: Bundle, options: ProfileOptions, progress: Callable[[str], None] = lambda _step: None
 ) -> Profile:
     """Measures on this machine with onnxruntime's CPU provider. Raises UsageError."""
-    threads = options.threads or allowed_cpus()
+    threads = options.threads_used
     sessions = Sessions(threads)
+    require_measurable(bundle)
     progress("opening")
+    opening = measure_opening(bundle, threads)  # before the files are open here
     opened = open_for_measuring(bundle, sessions)
-    opening = measure_opening(bundle, threads)
     before = condition_now()
     progress("latency")
     timing = time_runs(opened.run, options.timing)
@@ -57,7 +62,7 @@ def profile_bundle(
         files=dict(bundle.manifest["files"]),
         disk_bytes=bundle_bytes(bundle),
         threads=threads,
-        machine=this_machine(f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider"),
+        machine=machine_here(),
         before=before,
         after=after,
         timing=timing,
@@ -69,19 +74,30 @@ def profile_bundle(
     )
 
 
+def machine_here() -> Machine:
+    return this_machine(f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider")
+
+
 def _kernels(opened: Opened, sessions: Sessions, roofline: Roofline) -> tuple[Kernels, ...]:
     """A plan's files get noise: what they are given depends on the files before."""
     found = []
     for file, (session, runs) in opened.files().items():
         path = opened.bundle.path / file
         feeds = opened.inputs if opened.plan is None else noise(sessions.load(path, session))
-        found.append(profile_kernels(path, feeds, sessions.options(session), roofline, runs))
+        options = sessions.options(session)
+        # One arena for all sessions would count those of the others.
+        alone = replace(
+            options, memory=replace(options.memory, arena="own", first_chunk_bytes=None)
+        )
+        found.append(profile_kernels(path, feeds, alone, roofline, runs))
     return tuple(found)
 
 
 def compare_bundles(first: Bundle, second: Bundle, options: ProfileOptions) -> Comparison:
     """Both in this process, in turns. Raises UsageError."""
-    threads = options.threads or allowed_cpus()
+    threads = options.threads_used
+    for bundle in (first, second):
+        require_measurable(bundle)
     opened = [open_for_measuring(bundle, Sessions(threads)) for bundle in (first, second)]
     names = (first.path.name, second.path.name)
     return compare(names, (opened[0].run, opened[1].run), options.timing, threads)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from edgekit.backends.onnx.load import OnnxRunnable, load
 from edgekit.backends.onnx.session import NAMED, SessionOptions
 from edgekit.backends.runnable import Array, Runnable
@@ -65,22 +63,31 @@ class Opened:
         return {file: (model.session, runs[file]) for file, model in self.plan.models.items()}
 
 
-def open_for_measuring(bundle: Bundle, sessions: Sessions) -> Opened:
-    """Raises UsageError for files whose runtime is not here, or that were changed."""
+def require_measurable(bundle: Bundle) -> None:
+    """Raises UsageError for what does not run here, is more than one network, or was changed."""
+    name = bundle.path.name
+    if "split" in bundle.manifest:
+        raise UsageError(
+            f"{name} is a head and its tails, which run on different machines; `edgekit split plan` measures both."
+        )
     if bundle.format != "onnx":
         raise UsageError(
-            f"{bundle.path.name} is a {bundle.format} bundle, which is run here by a reference interpreter only; its "
+            f"{name} is a {bundle.format} bundle, which is run here by a reference interpreter only; its "
             "times say nothing about a device. Profile the ONNX export, or measure on a Mac or a phone."
         )
     if changed := bundle.changed_files():
-        raise UsageError(
-            f"{changed[0]} of {bundle.path.name} is not the file that was exported; export again."
-        )
+        raise UsageError(f"{changed[0]} of {name} is not the file that was exported; export again.")
+
+
+def open_for_measuring(
+    bundle: Bundle, sessions: Sessions, inputs: Mapping[str, Array] | None = None
+) -> Opened:
+    """Opens the files, and nothing else if `inputs` are given; see `require_measurable`."""
     plan = read_plan(bundle.path)
-    inputs = {name: np.ascontiguousarray(value) for name, value in bundle.golden()[0].items()}
+    given = bundle.golden_inputs() if inputs is None else inputs
     backend: Any = sessions
     if plan is None:
-        return Opened(bundle, plan, sessions.load(bundle.model_file), inputs)
+        return Opened(bundle, plan, sessions.load(bundle.model_file), given)
     names = [tuple(spec.name for spec in specs) for specs in (bundle.inputs, bundle.outputs)]
     runnable = planned_runnable(bundle.path, plan, backend, names[0], names[1])
-    return Opened(bundle, plan, runnable, inputs)
+    return Opened(bundle, plan, runnable, given)

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgekit.plan.choose import in_units
 from edgekit.profiling.footprint import Footprint
-from edgekit.profiling.kernels import Kernel, Kernels
+from edgekit.profiling.kernels import ALIGNMENT, Kernel, Kernels
 from edgekit.profiling.machine import Condition, Machine
 from edgekit.profiling.opening import Opening
 from edgekit.profiling.roofline import Roofline
@@ -86,11 +86,17 @@ class Profile:
             ("throughput", ", ".join(f"{rate:.1f}/s with {n} caller{'s' * (n > 1)}" for n, rate in self.throughput.items())),
             ("from disk", f"{self.opening.cold_ms:.0f} ms {'cold' if self.opening.is_cold else 'first'}, "
                           f"{self.opening.warm_ms:.0f} ms warm, first run {self.opening.first_run_ms:.1f} ms; {in_units(self.disk_bytes)} of files"),
-            ("kernels", f"{self.summed_ms:.2f} ms in all; {self.gap:.1%} of the latency is none of theirs"),
+            ("kernels", self._kernels_told()),
             ("roofline", f"{self.roofline.gmacs_per_s:.1f} GMAC/s, {self.roofline.gbytes_per_s:.1f} GB/s measured here"),
         ]  # fmt: skip
         lines = [f"{name:<11} {value}" for name, value in rows]
         return "\n".join([*lines, *self.remarks()])
+
+    def _kernels_told(self) -> str:
+        told = f"{self.summed_ms:.2f} ms in all"
+        if self.gap < 0:  # of kernels of microseconds
+            return f"{told}, {-self.gap:.1%} more than the latency: so much the profiler itself costs here"
+        return f"{told}; {self.gap:.1%} of the latency is none of theirs"
 
     def remarks(self) -> list[str]:
         """What makes the figures less than they seem."""
@@ -125,7 +131,8 @@ class Profile:
             for taken, kernel, runs in counted[:SHOWN_LAYERS]
         ]
         left = len(counted) - SHOWN_LAYERS
-        return aligned(rows) + (f"\n{left} more in --json" if left > 0 else "")
+        more = f"; {left} more in --json" if left > 0 else ""
+        return f"{aligned(rows)}\n* channels that fill no blocks of {ALIGNMENT}{more}"
 
     def _operators(self) -> str:
         taken: dict[str, float] = {}
@@ -144,7 +151,9 @@ class Profile:
             (one.memory, *(in_units(count) for count in (one.load_peak_bytes, one.loaded_bytes, one.run_peak_bytes, one.kept_bytes)))
             for one in found.process
         ]  # fmt: skip
-        lines = [aligned(rows)] if found.process else [f"memory of a process: {found.reason}"]
+        lines = [aligned(rows)] if found.process else []
+        if found.reason:
+            lines.append(f"not measured: {found.reason}")
         if found.runtime_peak_bytes is not None:
             lines.append(f"in use by onnxruntime at most {in_units(found.runtime_peak_bytes)}")
         if found.static_peak_bytes is not None:

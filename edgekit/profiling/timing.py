@@ -76,30 +76,29 @@ def time_runs(run: Run, options: TimingOptions = TimingOptions()) -> Timing:
 
 
 def runs_per_second(run: Run, callers: int, seconds: float) -> float:
-    """Of `callers` threads that each run one after the other; runs that the end cuts are not counted."""
-    counts = [0] * callers
-    ready = threading.Barrier(callers + 1)
+    """Of `callers` threads that each begin runs for `seconds`, one after the other, and finish them."""
+    rates = [0.0] * callers
+    ready = threading.Barrier(callers)
     failures: list[BaseException] = []
-    end = [0.0]
 
     def call(number: int) -> None:
-        ready.wait()
         try:
-            while True:
+            ready.wait()
+            started = now = time.perf_counter()
+            count = 0
+            while now < started + seconds:
                 run()
-                if time.perf_counter() > end[0]:
-                    return
-                counts[number] += 1
+                count += 1
+                now = time.perf_counter()
+            rates[number] = count / (now - started)
         except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=call, args=(n,), daemon=True) for n in range(callers)]
     for thread in threads:
         thread.start()
-    end[0] = time.perf_counter() + seconds
-    ready.wait()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    return sum(counts) / seconds
+    return sum(rates)

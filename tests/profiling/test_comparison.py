@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,10 @@ from edgekit.errors import UsageError
 from edgekit.profiling import timing
 from edgekit.profiling.comparison import against_baseline, compare, read_baseline
 from edgekit.profiling.distribution import Distribution
+from edgekit.profiling.machine import Machine
 from edgekit.profiling.timing import TimingOptions
+
+HERE = Machine("a processor", "x86_64", "a system", 2, "a runtime")
 
 
 def latency(around: float, count: int = 100) -> Distribution:
@@ -20,7 +23,8 @@ def latency(around: float, count: int = 100) -> Distribution:
 
 
 def baseline(path: Path, latency: Distribution, threads: int = 1) -> Path:
-    path.write_text(json.dumps({"latency_ms": latency.to_json(), "device": {"threads": threads}}))
+    device = {"threads": threads, "processor": HERE.processor, "runtime": HERE.runtime}
+    path.write_text(json.dumps({"latency_ms": latency.to_json(), "device": device}))
     return path
 
 
@@ -68,7 +72,7 @@ def test_a_median_that_grew_more_than_allowed_fails(
     tmp_path: Path, after: float, passed: bool
 ) -> None:
     before = read_baseline(baseline(tmp_path / "old.json", latency(10.0)))
-    found = against_baseline(latency(after), 1, before, 0.05)
+    found = against_baseline(latency(after), before, 0.05)
     assert found.passed is passed
     assert found.change == pytest.approx(after / 10 - 1, abs=0.01)
     assert found.sentence().endswith("pass" if passed else "FAIL")
@@ -81,7 +85,7 @@ def test_a_slower_median_within_the_noise_passes_and_says_that_nothing_is_shown(
         tuple(float(v) for v in np.linspace(5, 15, 30)[np.random.default_rng(0).permutation(30)])
     )
     before = read_baseline(baseline(tmp_path / "old.json", wide))
-    found = against_baseline(latency(11.0), 1, before, 0.05)
+    found = against_baseline(latency(11.0), before, 0.05)
     assert found.passed
     assert "nothing is shown" in found.sentence()
 
@@ -97,9 +101,22 @@ def test_a_baseline_that_is_no_profile_is_one_sentence(tmp_path: Path, content: 
         read_baseline(file)
 
 
-def test_a_baseline_that_is_missing_or_of_other_threads_is_refused(tmp_path: Path) -> None:
+def test_a_baseline_that_is_missing_or_of_another_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_baseline(tmp_path / "none.json")
-    before: Any = read_baseline(baseline(tmp_path / "old.json", latency(10.0), threads=4))
+    before = read_baseline(baseline(tmp_path / "old.json", latency(10.0), threads=4))
     with pytest.raises(UsageError, match="--threads 4"):
-        against_baseline(latency(10.0), 1, before, 0.05)
+        before.require_same(1, HERE)
+    before.require_same(4, HERE)
+    with pytest.raises(UsageError, match="measure a baseline here"):
+        before.require_same(4, replace(HERE, processor="another"))
+
+
+@pytest.mark.parametrize("median", [0.0, float("nan"), -1.0])
+def test_a_baseline_without_a_time_is_no_profile(tmp_path: Path, median: float) -> None:
+    file = baseline(tmp_path / "old.json", latency(10.0))
+    content = json.loads(file.read_text())
+    content["latency_ms"]["p50"] = median
+    file.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="is no profile"):
+        read_baseline(file)

@@ -61,6 +61,10 @@ def test_callers_at_once_are_counted_together() -> None:
     assert 2.5 * one < four < 5.5 * one
 
 
+def test_a_run_that_is_longer_than_the_window_counts_for_as_long_as_it_takes() -> None:
+    assert runs_per_second(lambda: time.sleep(0.3), 1, 0.05) == pytest.approx(1 / 0.3, rel=0.2)
+
+
 def test_what_a_caller_fails_with_is_raised() -> None:
     def fail() -> None:
         raise UsageError("It broke.")
