@@ -28,9 +28,11 @@ from PIL import Image
 import edgekit
 from edgekit.backends.onnx.load import OnnxRunnable, load
 from edgekit.backends.onnx.session import SessionOptions
+from edgekit.box_contract import Boxes
 from edgekit.bundle import Bundle
 from edgekit.detection.detector import Detector, detector_of_bundle
 from edgekit.detection.picture_file import read_picture
+from edgekit.image_contract import ImageContract
 from edgekit.model import Model
 from edgekit.recipe import all_recipes
 
@@ -66,11 +68,13 @@ def main() -> None:
 
 
 def detectors() -> list[str]:
-    """Of each network one: leyolo-composites is leyolo-nano."""
+    """Of each network one: the other two are leyolo-nano."""
     return [
         recipe.name
         for recipe in all_recipes()
-        if recipe.family in ("mobiledet", "leyolo", "codenet") and "composites" not in recipe.name
+        if isinstance(recipe.contract, ImageContract)
+        and isinstance(recipe.contract.output, Boxes)
+        and recipe.name not in ("leyolo-composites", "leyolo-street")
     ]
 
 

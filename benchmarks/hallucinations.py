@@ -62,7 +62,7 @@ class Row:
     fpr95_near: float
     fpr95_far: float
     kept: float
-    """Share of the right boxes of the held-out pictures that the filter accepts."""
+    """Share of the right boxes of the held-out pictures that the filter accepts; NaN if there are none."""
     ap: float
     ap50: float
     ap_cut: float
@@ -92,7 +92,7 @@ class Seen:
             for kind in UNKNOWN:
                 seen = evidence_of(unknown[kind], score)
                 rates[kind] = false_positive_rate(self.safety, name, known, seen)
-            kept = float(np.mean(self.safety.accepts(name, known)))
+            kept = float(np.mean(self.safety.accepts(name, known))) if len(known) else float("nan")
             unknown = {kind: [screen(one) for one in seen] for kind, seen in unknown.items()}
             ranked = [screen.ranked(one) for one in self.held_out]
             cut = [screen(one) for one in self.held_out]
@@ -166,13 +166,13 @@ def main() -> None:
         weights = getattr(options, label)
         if weights is None:
             continue
-        detector = detector_of_model(with_evidence(edgekit.load(options.model, weights)))
         say = partial(print, f"{label}:", file=sys.stderr)
         try:
+            detector = detector_of_model(with_evidence(edgekit.load(options.model, weights)))
             seen = see(detector, options.sets, options.pictures, say)
+            rows += [seen.row(label, name) for name in ("", *FILTERS)]
         except EdgekitError as error:
             sys.exit(f"hallucinations: {error}")
-        rows += [seen.row(label, name) for name in ("", *FILTERS)]
     print(table(rows))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

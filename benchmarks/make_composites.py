@@ -193,8 +193,17 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=made.pictures)
     parser.add_argument("--size", type=int, default=320)
     options = parser.parse_args()
+    asked = {name: getattr(options, name.replace("-", "_")) for name in SETS}
+    taken = [
+        options.folder / name for name in SETS if asked[name] and (options.folder / name).exists()
+    ]
+    if taken:
+        sys.exit(
+            f"make_composites: {taken[0]} exists; remove it, choose another folder, or leave the set away "
+            f"(--{taken[0].name} 0)."
+        )
     for name, made in SETS.items():
-        if count := getattr(options, name.replace("-", "_")):
+        if count := asked[name]:
             _write(made, count, options.folder / name, options.size)
 
 

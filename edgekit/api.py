@@ -21,6 +21,7 @@ from edgekit.detection.known_boxes import calibrated
 from edgekit.detection.labelling import SURE_SCORE, Labelled, LabelOptions
 from edgekit.detection.labelling import label as written_labels
 from edgekit.detection.safety import ACCEPTANCE, Safety
+from edgekit.detection.safety_file import FILE as SAFETY_FILE
 from edgekit.detection.safety_file import read_safety, write_safety
 from edgekit.errors import UsageError
 from edgekit.exporting import ExportOptions, default_folder, export_model, silent
@@ -190,10 +191,7 @@ def verify(bundle: Bundle | str | Path) -> Report:
     Raises UsageError if a file of the bundle is missing or was changed since it was exported.
     """
     opened = _opened(bundle)
-    if changed := opened.changed_files():
-        raise UsageError(
-            f"{changed[0]} of {opened.path.name} is not the file that was exported; export again."
-        )
+    _require_unchanged(opened)
     if SplitFacts.of(opened) is not None:
         return split_report(SplitBundle(opened))
     inputs, expected = opened.golden()
@@ -223,9 +221,11 @@ def calibrate(
     by default the recipe's, that cover an object of their class count. Each filter's threshold lets pass
     the share `acceptance` of them.
 
-    Raises UsageError for a file that cannot be used, or pictures in which too little is found.
+    Raises UsageError for a file that cannot be used or was changed since it was exported, or pictures in
+    which too little is found.
     """
     opened = _opened(bundle)
+    _require_unchanged(opened, replaced=SAFETY_FILE)
     detector = detector_of_bundle(opened)
     if not opened.tells_evidence:
         raise UsageError(
@@ -328,6 +328,15 @@ def screening_of(source: Model | Bundle | str | Path, name: str) -> Screening:
     safety = read_safety(_opened(source))
     safety.named(name)
     return Screening(safety, name)
+
+
+def _require_unchanged(bundle: Bundle, replaced: str | None = None) -> None:
+    """Of all files but the one that is `replaced`."""
+    changed = [name for name in bundle.changed_files() if name != replaced]
+    if changed:
+        raise UsageError(
+            f"{changed[0]} of {bundle.path.name} is not the file that was exported; export again."
+        )
 
 
 def _is_bundle(path: Path) -> bool:

@@ -14,12 +14,12 @@ import typer
 
 from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import UsageError
-from edgekit.recipe import find_recipe
 
 if TYPE_CHECKING:
     from edgekit.distillation.hardware import Precision
     from edgekit.distillation.loop import Distilled
 
+DEFAULT_TEACHER = Path("taef2")
 PRINT_EVERY_S = 10.0
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
 
@@ -33,8 +33,9 @@ def distill(
         ),
     ],
     teacher: Annotated[
-        Path, typer.Option(help="Folder, or file, of the teacher's weights.")
-    ] = Path("taef2"),
+        Path | None,
+        typer.Option(help="Folder, or file, of the teacher's weights. Default: taef2."),
+    ] = None,
     # Not --run: torchrun takes that for an option of its own.
     output: Annotated[
         Path | None,
@@ -69,7 +70,7 @@ def distill(
     ] = None,
     skip_damaged: Annotated[
         bool,
-        typer.Option("--skip-damaged", help="Name videos that break, and go on (turbo-vaed-*)."),
+        typer.Option("--skip-damaged", help="Name files that cannot be read, and go on."),
     ] = False,
     initial: Annotated[
         Path | None, typer.Option(help="Weights to begin with, to fine-tune (detectors).")
@@ -90,17 +91,20 @@ def distill(
     if precision not in PRECISIONS:
         raise UsageError(f"There is no precision '{precision}'; there are {', '.join(PRECISIONS)}.")
 
-    from edgekit.distillation.from_files import DETECTORS, FromFiles, recipe_named
+    from edgekit.distillation.from_files import FromFiles, recipe_named, require_taken
     from edgekit.distillation.hardware import Hardware
 
     train = recipe_named(name)
-    if (initial or look_alikes) and find_recipe(name).family not in DETECTORS:
-        raise UsageError(f"--initial and --look-alikes belong to detectors, and {name} is none.")
+    chosen = {
+        "--teacher": teacher, "--lpips": lpips, "--perceptual": perceptual, "--initial": initial,
+        "--look-alikes": look_alikes, "--skip-damaged": skip_damaged,
+    }  # fmt: skip
+    require_taken(name, [option for option, value in chosen.items() if value])
     folder = output or Path(f"{name}.run")
     started = time.perf_counter()
     with _lines(f"edgekit: distill {name}") as show:
         asked = FromFiles(
-            data=data, teacher=teacher, run=folder, progress=show,
+            data=data, teacher=teacher or DEFAULT_TEACHER, run=folder, progress=show,
             hardware=Hardware(accelerator, None, strategy, cast("Precision", precision)),
             validation=validation, lpips=lpips, steps=steps, seed=seed, resume=resume,
             workers=workers, model=name, numbers=numbers, perceptual=perceptual,

@@ -26,6 +26,7 @@ NEAREST = 5
 """k of KNN, as in SPK (arXiv 2608.19080)."""
 LEAST_BOXES = 20
 """In either half of the pictures: 5 % of fewer are no whole box."""
+RUNS = 10
 FILTERS = ("energy", "max-logit", "mahalanobis", "knn")
 
 Labels = npt.NDArray[np.int64]
@@ -91,14 +92,18 @@ def accepted(found: Detections, safety: Safety, name: str) -> npt.NDArray[np.boo
 def fit_safety(known: Sequence[Detections], score: float, acceptance: float = ACCEPTANCE) -> Safety:
     """Of the boxes with evidence that a detector found rightly, picture by picture.
 
-    Every other picture gives the tables, and the rest the thresholds: a filter is surer of the boxes
-    that it was made of than of others.
+    One half of the pictures gives the tables, and the other the thresholds: a filter is surer of the boxes
+    that it was made of than of others, see `gives_tables`.
 
     Raises UsageError for too few boxes, and an acceptance that is none.
     """
     if not 0 < acceptance < 1:
         raise UsageError(f"An acceptance of {acceptance:g} is none: give a share such as 0.95.")
-    tables, thresholds = _boxes(known[::2]), _boxes(known[1::2])
+    is_of_tables = gives_tables(len(known))
+    tables, thresholds = (
+        _boxes([one for one, mine in zip(known, is_of_tables, strict=True) if mine == half])
+        for half in (True, False)
+    )
     (labels, made_of), (_, tried_on) = tables, thresholds
     if min(len(made_of), len(tried_on)) < LEAST_BOXES:
         raise UsageError(
@@ -120,6 +125,16 @@ def fit_safety(known: Sequence[Detections], score: float, acceptance: float = AC
         calibrated, made_of.logits.shape[1], made_of.features.shape[1], acceptance, score,
         pictures=len(known), boxes=len(made_of) + len(tried_on),
     )  # fmt: skip
+
+
+def gives_tables(pictures: int) -> list[bool]:
+    """Which pictures, in their order, give the tables: every other one of ten runs of neighbours.
+
+    Neighbours in a film are near copies: if they were dealt out singly, filters would be tried on what they were
+    made of. Ten runs, so that both halves have of what a set shows at its beginning and at its end.
+    """
+    runs = min(RUNS, pictures)
+    return [number * runs // pictures % 2 == 0 for number in range(pictures)]
 
 
 def threshold_of(confidence: Floats, acceptance: float) -> float:

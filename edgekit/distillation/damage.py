@@ -29,7 +29,10 @@ class Skipped:
 
 
 def readable(
-    files: Sequence[Path], read: Callable[[Path], Read], on_damage: OnDamage
+    files: Sequence[Path],
+    read: Callable[[Path], Read],
+    on_damage: OnDamage,
+    remedy: str = "Remove them, or leave them out (on_damage='skip', --skip-damaged).",
 ) -> tuple[dict[Path, Read], tuple[Skipped, ...]]:
     """What `read` makes of each file, in order; it raises DamagedError for one it cannot use.
 
@@ -45,8 +48,7 @@ def readable(
     }
     if skipped and (on_damage == "refuse" or not found):
         raise UsageError(
-            f"{len(skipped)} of {len(files)} files cannot be used: {listed(skipped)}. Remove them, or leave "
-            "them out (on_damage='skip', --skip-damaged)."
+            f"{len(skipped)} of {len(files)} files cannot be used: {listed(skipped)}. {remedy}"
             if found
             else f"Not one of {len(files)} files can be used: {listed(skipped)}."
         )

@@ -29,6 +29,7 @@ from edgekit.detection.losses_leyolo import LeYOLOLoss
 from edgekit.detection.losses_ssd import SSDLoss
 from edgekit.detection.suppression import suppressed
 from edgekit.detection.targets import Losses, Target
+from edgekit.distillation.damage import OnDamage, Skipped, listed
 from edgekit.distillation.detector_features import AsTaken, feature_teacher
 from edgekit.distillation.from_files import FromFiles
 from edgekit.distillation.look_alikes import WithLookAlikes, WithoutBoxes
@@ -36,7 +37,7 @@ from edgekit.distillation.loop import Distilled, distill
 from edgekit.distillation.losses import Loss
 from edgekit.distillation.numbers_file import read_numbers
 from edgekit.distillation.optimisers import AdamW
-from edgekit.distillation.pictures import CocoDetection, Cut, Pictures
+from edgekit.distillation.pictures import FROM_THE_MIDDLE, CocoDetection, Cut, Pictures
 from edgekit.distillation.run_folder import STUDENT, require_resumed
 from edgekit.distillation.schedules import Cosine
 from edgekit.distillation.stage import Stage, Validation
@@ -76,20 +77,24 @@ class Numbers:
     """What is matched of a teacher's beside the boxes, see FeatureNumbers."""
 
 
-def annotated(annotations: Path, size_px: int, cut: Cut) -> CocoDetection:
+def annotated(
+    annotations: Path, size_px: int, cut: Cut, on_damage: OnDamage = "refuse"
+) -> CocoDetection:
     """Of a JSON file, or of the `annotations.json` in a folder. Raises UsageError."""
     if annotations.is_dir():
         annotations = annotations / "annotations.json"
     beside = [annotations.parent / name for name in PICTURES]
     folder = next((folder for folder in beside if folder.is_dir()), annotations.parent)
-    return CocoDetection(annotations, folder, size_px, cut)
+    return CocoDetection(annotations, folder, size_px, cut, on_damage=on_damage)
 
 
-def look_alikes(source: Path, size_px: int, cut: Cut) -> Pictures | WithoutBoxes:
+def look_alikes(
+    source: Path, size_px: int, cut: Cut, on_damage: OnDamage = "refuse"
+) -> Pictures | WithoutBoxes:
     """Of annotations that mark nothing, or of a folder of pictures. Raises UsageError."""
     if source.is_dir() and not (source / "annotations.json").is_file():
-        return Pictures(source, size_px, cut)
-    return WithoutBoxes(annotated(source, size_px, cut), source)
+        return Pictures(source, size_px, cut, on_damage=on_damage)
+    return WithoutBoxes(annotated(source, size_px, cut, on_damage), source)
 
 
 @dataclass(frozen=True)
@@ -198,13 +203,12 @@ def train(asked: FromFiles) -> Distilled:
     training = Training(_contract(recipe), LOSSES[recipe.family])
     size_px = training.contract.height
     cut = Cut(random_crop=True, flip=numbers.flip)
-    known = annotated(asked.data, size_px, cut)
-    _require_classes(recipe, training.contract, known)
-    if known.notes:
-        asked.progress(f"of the annotations: {'; '.join(known.notes)}")
+    known = _marked(asked, training, asked.data, cut)
+    validation = _validation(asked, training, numbers)
     items: CocoDetection | WithLookAlikes = known
     if asked.look_alikes is not None:
-        others = look_alikes(asked.look_alikes, size_px, cut)
+        others = look_alikes(asked.look_alikes, size_px, cut, asked.on_damage)
+        _say_skipped(asked, asked.look_alikes, others.skipped)
         items = WithLookAlikes(known, others, numbers.look_alikes)
     torch.manual_seed(asked.seed)
     network: Any = build_network(recipe)
@@ -225,7 +229,7 @@ def train(asked: FromFiles) -> Distilled:
     )  # fmt: skip
     distilled = distill(
         student, teacher, items, [stage], run=asked.run,
-        validation=_validation(asked, training, size_px, numbers), seed=asked.seed, resume=asked.resume,
+        validation=validation, seed=asked.seed, resume=asked.resume,
         workers=asked.workers, hardware=asked.hardware, progress=asked.progress,
     )  # fmt: skip
     weights = distilled.folder / STUDENT
@@ -244,22 +248,31 @@ def _contract(recipe: Recipe) -> ImageContract:
     return contract
 
 
-def _require_classes(recipe: Recipe, contract: ImageContract, items: CocoDetection) -> None:
-    assert isinstance(contract.output, Boxes)
-    names = contract.output.names
-    if names != items.categories:
+def _marked(asked: FromFiles, training: Training, source: Path, cut: Cut) -> CocoDetection:
+    """Annotations whose classes are the network's, in its order. Raises UsageError for others."""
+    items = annotated(source, training.contract.height, cut, asked.on_damage)
+    output = training.contract.output
+    assert isinstance(output, Boxes)
+    if output.names != items.categories:
         raise UsageError(
-            f"{recipe.name} finds {', '.join(names)}, and the annotations mark "
+            f"{asked.model} finds {', '.join(output.names)}, and {source} marks "
             f"{', '.join(items.categories)}; give a recipe with the same names in the same order."
         )
+    if items.notes:
+        asked.progress(f"of {source}: {'; '.join(items.notes)}")
+    _say_skipped(asked, source, items.skipped)
+    return items
 
 
-def _validation(
-    asked: FromFiles, training: Training, size_px: int, numbers: Numbers
-) -> Validation | None:
+def _say_skipped(asked: FromFiles, source: Path, skipped: Sequence[Skipped]) -> None:
+    if skipped:
+        asked.progress(f"left out {len(skipped)} files of {source}: {listed(skipped)}")
+
+
+def _validation(asked: FromFiles, training: Training, numbers: Numbers) -> Validation | None:
     if asked.validation is None:
         return None
-    items = annotated(asked.validation, size_px, Cut(random_crop=False, flip=0.0))
+    items = _marked(asked, training, asked.validation, FROM_THE_MIDDLE)
     output = training.contract.output
     assert isinstance(output, Boxes)
     metrics: Any = {name: MeanPrecision(name, output.classes) for name in ("ap50", "ap")}

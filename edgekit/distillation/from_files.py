@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,16 @@ RECIPES = {
 }
 """By family of models: the module whose `train` makes them."""
 DETECTORS = ("leyolo", "mobiledet", "codenet")
+VIDEO = ("turbo-vaed-mini", "turbo-vaed")
+TAKEN_BY = {
+    "--teacher": (*VIDEO, "split"),
+    "--lpips": VIDEO,
+    "--perceptual": ("turbo-vaed",),
+    "--initial": DETECTORS,
+    "--look-alikes": DETECTORS,
+    "--skip-damaged": ("turbo-vaed", *DETECTORS, "split"),
+}
+"""Options that not every family takes."""
 PACKAGES = ("av", "lightning_fabric", "torchmetrics")
 
 
@@ -59,7 +69,18 @@ class FromFiles:
     look_alikes: Path | None = None
     """Pictures of nothing that a detector is to find, to fine-tune with."""
     on_damage: OnDamage = "refuse"
-    """What is done about videos that cannot be read."""
+    """What is done about videos and pictures that cannot be read."""
+
+
+def require_taken(name: str, given: Sequence[str]) -> None:
+    """Raises UsageError for an option of another family than this model's."""
+    family = find_recipe(name).family
+    for option in given:
+        if family not in TAKEN_BY.get(option, (family,)):
+            raise UsageError(
+                f"{name} takes no {option}; leave it out. It belongs to the families "
+                f"{', '.join(TAKEN_BY[option])}."
+            )
 
 
 def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from edgekit.distillation.batches import Refusing, unless_refused
 from edgekit.distillation.run_folder import fingerprint
 from edgekit.distillation.teachers import VideoTeacher
-from edgekit.errors import UsageError, first_line
+from edgekit.errors import MissingEnvironmentError, UsageError, first_line
 
 
 class LatentClips(Dataset[dict[str, Tensor]]):
@@ -95,11 +96,24 @@ def encode_clips(
             # Several processes may write the same; each one under a name of its own until it is whole.
             partial = path.with_suffix(f".{os.getpid()}.partial")
             whole = {name: value.float().cpu().contiguous() for name, value in kept.items()}
-            save_file(whole, partial)
-            partial.replace(path)
+            _write(whole, partial, path)
         known.note(index, path)
         progress(f"encoding clip {number} of {len(left)}")
     return folder
+
+
+def _write(whole: dict[str, Tensor], partial: Path, path: Path) -> None:
+    """By way of `partial`, of which nothing is left if it fails."""
+    try:
+        save_file(whole, partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:  # the second is how safetensors reports a full disk
+        with suppress(OSError):
+            partial.unlink()
+        raise MissingEnvironmentError(
+            f"The latent of a clip cannot be written to {path.parent}: {first_line(error)}. Those that are "
+            "written are kept; make room there, and run the same again."
+        ) from error
 
 
 class _Known:

@@ -1,8 +1,8 @@
 """Pictures of things that look like a detector's classes and are none, mixed into its training.
 
 On them everything is background. A detector that was fine-tuned so hallucinates less (arXiv 2503.07330).
-A picture is exchanged by chance and not added, so that no batch holds look-alikes alone: a loss that is
-divided by the number of objects would be out of scale there.
+Each picture is exchanged by chance: a batch has its share of them on average, and hardly ever nothing else,
+where a loss that is divided by the number of objects would be out of scale.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class WithoutBoxes(Dataset[Tensor]):
                 "what the detector shall find."
             )
         self._annotated = annotated
+        self.skipped = annotated.skipped
         self.made_by = annotated.made_by
 
     def __len__(self) -> int:

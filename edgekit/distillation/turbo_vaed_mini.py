@@ -242,10 +242,6 @@ def train(asked: FromFiles) -> Distilled:
     worth is the difference between the last two.
     """
     require_resumed(asked.run, resume=asked.resume)
-    if asked.perceptual or asked.on_damage != "refuse":
-        raise UsageError(
-            f"{NAME} takes no --perceptual or --skip-damaged; the other turbo-vaed models do."
-        )
     numbers = numbers_of(asked.numbers)
     if asked.steps is not None:
         numbers = numbers.scaled_to(asked.steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -55,7 +56,7 @@ class WholeFrames:
                 f"{data} holds no pictures and no videos: no file ends in "
                 f"{', '.join((*pictures.SUFFIXES, *video_files.SUFFIXES))}."
             )
-        self._videos = readable(found, scan, "refuse")[0] if found else {}
+        self._videos = readable(found, scan, "refuse", "Remove them.")[0] if found else {}
         self._every, self._held_out = every, held_out
 
     def __len__(self) -> int:
@@ -80,8 +81,7 @@ class WholeFrames:
             with av.open(str(file)) as container:
                 for number, frame in enumerate(container.decode(video=0)):
                     if number % self._every == 0:
-                        picture = frame.to_image()
-                        yield Frame(picture, self._named(file), number, number >= trained)
+                        yield Frame(upright(frame), self._named(file), number, number >= trained)
         except (av.FFmpegError, OSError) as error:
             raise UsageError(
                 f"{file} was readable when it was scanned, and is not any more: {first_line(error)}."
@@ -89,6 +89,12 @@ class WholeFrames:
 
     def _named(self, file: Path) -> str:
         return file.relative_to(self._root).as_posix()
+
+
+def upright(frame: Any) -> Image.Image:
+    """A frame as it is shown: a phone that is held upright stores it lying, with the angle beside it."""
+    picture: Image.Image = frame.to_image()
+    return picture.rotate(frame.rotation, expand=True)  # both count degrees against the clock
 
 
 def _trained(count: int, held_out: float) -> int:

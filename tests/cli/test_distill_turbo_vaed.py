@@ -73,8 +73,21 @@ def test_a_model_without_a_recipe_names_those_with_one(edgekit: Command, folder:
     assert "turbo-vaed-mini, turbo-vaed, leyolo" in found.err
 
 
-def test_options_that_a_recipe_does_not_take_are_refused(edgekit: Command, folder: Path) -> None:
-    found = edgekit("distill", "turbo-vaed-mini", "--data", "clips", "--skip-damaged")
-    assert found.code == 2
-    assert found.is_one_sentence()
-    assert "takes no --perceptual or --skip-damaged" in found.err
+@pytest.mark.parametrize(
+    ("model", "option", "families"),
+    [
+        ("turbo-vaed-mini", ("--skip-damaged",), "turbo-vaed, leyolo"),
+        ("turbo-vaed-mini", ("--perceptual", "vgg.pth"), "turbo-vaed."),
+        ("turbo-vaed-ltx", ("--initial", "w.safetensors"), "leyolo, mobiledet, codenet."),
+        ("leyolo-nano", ("--teacher", "taef2"), "turbo-vaed-mini, turbo-vaed, split."),
+        ("leyolo-nano", ("--lpips", "alex.pth"), "turbo-vaed-mini, turbo-vaed."),
+        ("mobilenet-v2-split", ("--look-alikes", "cats"), "leyolo, mobiledet, codenet."),
+    ],
+)
+def test_options_that_a_recipe_does_not_take_are_refused(
+    edgekit: Command, folder: Path, model: str, option: tuple[str, ...], families: str
+) -> None:
+    found = edgekit("distill", model, "--data", "clips", *option)
+    assert (found.code, found.is_one_sentence()) == (2, True), found
+    assert f"{model} takes no {option[0]}; leave it out" in found.err
+    assert f"belongs to the families {families}" in found.err

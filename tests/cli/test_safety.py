@@ -17,7 +17,7 @@ from tiny_detectors import FAMILIES
 from tiny_training import RECIPE
 
 import edgekit as api
-from edgekit.bundle import MANIFEST, Bundle, open_bundle
+from edgekit.bundle import MANIFEST, Bundle, open_bundle, write_manifest
 from edgekit.cli.main import run_command
 from edgekit.detection.detector import detector_of_bundle, detector_of_model
 from edgekit.detection.evidence import LOGITS, maps_of
@@ -130,6 +130,25 @@ def test_filters_are_data_beside_the_model_and_come_back_as_they_were(
         assert read.filters[name].threshold == made.filters[name].threshold
         ours, theirs = (side.accepts(name, found.evidence) for side in (made, read))
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_bundle_whose_model_is_another_is_not_calibrated(edgekit: Command, place: Path) -> None:
+    folder = place / "net.bundle"
+    folder.mkdir()
+    for name in ("net.onnx", FILE):
+        (folder / name).write_bytes(b"as it was")
+    fields = {
+        "schema": 1, "name": "net", "family": None, "model": "net.onnx", "format": "onnx", "target": "onnx",
+        "precision": "fp32", "rewrites": {}, "gate": {"psnr_db": 100.0, "integers_differ": 0.0},
+        "inputs": [], "outputs": [],
+    }  # fmt: skip
+    write_manifest(folder, fields)
+    (folder / FILE).write_bytes(b"damaged")  # which does not matter: it is what is replaced
+    assert "is not the file" not in edgekit("calibrate", "net.bundle", *CALIBRATE).err
+    (folder / "net.onnx").write_bytes(b"as it was.")
+    refused = edgekit("calibrate", "net.bundle", *CALIBRATE)
+    assert (refused.code, refused.is_one_sentence()) == (2, True), refused
+    assert "net.onnx of net.bundle is not the file that was exported; export again" in refused.err
 
 
 def test_the_figures_count_what_is_rejected_as_less_sure(edgekit: Command, here: Path) -> None:

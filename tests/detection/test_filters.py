@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,15 @@ from edgekit.detection.hallucinations import (
     false_positive_rate,
     hallucinations,
 )
-from edgekit.detection.safety import FILTERS, Calibrated, Safety, accepted, fit_safety, threshold_of
+from edgekit.detection.safety import (
+    FILTERS,
+    Calibrated,
+    Safety,
+    accepted,
+    fit_safety,
+    gives_tables,
+    threshold_of,
+)
 from edgekit.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
@@ -177,10 +186,28 @@ def test_a_threshold_is_the_highest_that_accepts_the_share(count: int, acceptanc
 def test_a_filter_accepts_nineteen_of_twenty_boxes_like_those_it_was_made_of(name: str) -> None:
     safety = fit_safety(pictures(400), 0.3)
     assert (safety.boxes, safety.pictures) == (1600, 400)
-    passed = safety.accepts(name, evidence_of(pictures(400)[1::2], 0.0))
+    tried = [one for one, made in zip(pictures(400), gives_tables(400), strict=True) if not made]
+    passed = safety.accepts(name, evidence_of(tried, 0.0))
     assert np.mean(passed) == pytest.approx(0.95, abs=0.003)
     fresh = safety.accepts(name, evidence_of(pictures(400, seed=9), 0.0))
     assert np.mean(fresh) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "knn"])
+def test_films_whose_frames_are_alike_do_not_make_a_filter_too_strict(name: str) -> None:
+    films = [frame for frame in pictures(100) for _ in range(12)]
+    safety = fit_safety(films, 0.3)
+    fresh = safety.accepts(name, evidence_of(pictures(400, seed=9), 0.0))
+    assert np.mean(fresh) == pytest.approx(0.95, abs=0.05)
+
+
+@given(st.integers(1, 500))
+@settings(deadline=None, max_examples=60)
+def test_tables_and_thresholds_are_of_runs_of_neighbours_in_either_half(count: int) -> None:
+    made = gives_tables(count)
+    assert sum(one != other for one, other in pairwise(made)) == min(10, count) - 1
+    assert sum(made) >= count / 2
+    assert sum(made) <= count / 2 + 5
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "knn"])

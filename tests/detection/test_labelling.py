@@ -79,6 +79,30 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_video_that_is_stored_turned_is_labelled_as_it_is_shown(
+    tmp_path: Path, degrees: int
+) -> None:
+    av = pytest.importorskip("av")
+    shown = painted(0, 16)
+    stored = shown.rotate(-degrees, expand=True)  # to be turned by so much against the clock
+    with av.open(str(tmp_path / "phone.mov"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = stored.size
+        stream.bit_rate = 4_000_000
+        stream.set_display_rotation(degrees)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_image(stored)))
+        container.mux(stream.encode())
+    (path,) = label(TEACHER, tmp_path / "phone.mov", tmp_path / "out").annotations
+    image, box = told(path)["images"][0], told(path)["annotations"][0]
+    assert (image["width"], image["height"]) == shown.size
+    assert np.allclose(box["bbox"], [16, 8, 8, 8], atol=2)
+    picture = Image.open(tmp_path / "out" / "pictures" / str(image["file_name"]))
+    difference = np.asarray(picture).astype(float) - np.asarray(shown)
+    assert np.abs(difference).mean() < 10
+
+
 def told(path: Path) -> dict[str, list[dict[str, object]]]:
     return json.loads(path.read_text())
 
@@ -166,15 +190,16 @@ def test_options_that_cannot_be_used_are_one_sentence_and_leave_nothing(
 
 
 def test_data_that_is_missing_empty_or_damaged_is_one_sentence(
-    pictures: Path, tmp_path: Path
+    pictures: Path, video: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     with pytest.raises(UsageError, match="no file or folder"):
         label(TEACHER, tmp_path / "nowhere", output)
     with pytest.raises(UsageError, match="holds no pictures and no videos"):
         label(TEACHER, pictures / "notes.txt", output)
+    (pictures / "whole.mp4").write_bytes(video.read_bytes())
     (pictures / "cut.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42")
-    with pytest.raises(UsageError, match=r"cut\.mp4"):
+    with pytest.raises(UsageError, match=r"cut\.mp4.*\. Remove them\.$"):
         label(TEACHER, pictures, output)
     (pictures / "cut.mp4").unlink()
     (pictures / "b.png").write_bytes((pictures / "a.png").read_bytes()[:60])

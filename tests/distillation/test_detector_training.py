@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +117,58 @@ def test_the_measure_counts_what_is_found_in_the_right_place_and_class() -> None
 
 def test_other_classes_than_the_recipe_s_are_refused(tmp_path: Path, pictures: Path) -> None:
     other = RECIPE.replace('["red", "green"]', '["green", "red"]')
-    with pytest.raises(UsageError, match="finds green, red, and the annotations mark red, green"):
+    with pytest.raises(UsageError, match=r"finds green, red, and \S*set marks red, green"):
         train(asked(tmp_path, pictures, other))
+
+
+def test_a_validation_whose_categories_have_another_order_is_refused(
+    tmp_path: Path, pictures: Path
+) -> None:
+    swapped = tmp_path / "held-out"
+    shutil.copytree(pictures, swapped)
+    told = json.loads((swapped / "annotations.json").read_text())
+    first, second = told["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+    (swapped / "annotations.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match=r"finds red, green, and .*held-out marks green, red"):
+        train(replace(asked(tmp_path, pictures), validation=swapped))
+
+
+def test_what_was_left_out_of_the_annotations_of_a_validation_is_said(
+    tmp_path: Path, pictures: Path
+) -> None:
+    held_out = tmp_path / "held-out"
+    shutil.copytree(pictures, held_out)
+    told = json.loads((held_out / "annotations.json").read_text())
+    told["annotations"][0]["bbox"][2] = 0
+    (held_out / "annotations.json").write_text(json.dumps(told))
+    said: list[str] = []
+    begun = replace(asked(tmp_path, pictures), validation=held_out, progress=said.append)
+    train(begun)
+    (line,) = [line for line in said if line.startswith("of ")]
+    assert line.startswith(f"of {held_out}: 1 box")
+
+
+def test_damaged_pictures_are_named_and_left_out_where_that_is_asked_for(
+    tmp_path: Path, pictures: Path
+) -> None:
+    damaged = pictures / "pictures" / "2.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    others = tmp_path / "others"
+    others.mkdir()
+    shutil.copy(damaged, others)
+    shutil.copy(pictures / "pictures" / "1.png", others)
+    said: list[str] = []
+    begun = replace(
+        asked(tmp_path, pictures), validation=None, look_alikes=others, progress=said.append
+    )
+    with pytest.raises(UsageError, match=r"1 of 4 files .*2\.png.*--skip-damaged"):
+        train(begun)
+    trained = train(replace(begun, on_damage="skip"))
+    assert (trained.folder / "student.safetensors").is_file()
+    for source in (pictures, others):
+        (line,) = [line for line in said if line.startswith(f"left out 1 files of {source}")]
+        assert "2.png" in line
 
 
 def test_numbers_that_lack_one_or_are_no_numbers_are_refused(tmp_path: Path) -> None:

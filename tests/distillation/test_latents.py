@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_teachers import brightening, write_video
 from torch import Tensor, nn
 
-from edgekit.distillation import clips_on_demand
+from edgekit.distillation import clips_on_demand, latents
 from edgekit.distillation.clips_on_demand import Augmentation, VideoClips
 from edgekit.distillation.fixed import Fixed
 from edgekit.distillation.latents import LatentClips, encode_clips
 from edgekit.distillation.teachers import Posterior
+from edgekit.errors import MissingEnvironmentError
 
 
 class Averaging:
@@ -114,6 +116,26 @@ def test_what_is_lost_of_the_cache_is_made_again(films: Path, decoded: list[Path
     item = LatentClips(fixed_clips(films), folder)[5]
     means = nn.functional.avg_pool3d(item["pixels"].transpose(0, 1)[None].float(), (1, 8, 8))[0]
     torch.testing.assert_close(item["latent"], means / 127.5 - 1, rtol=0, atol=1e-5)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_a_file(
+    films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_whole: dict[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    teacher = Averaging()
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "save_file", full)
+        with pytest.raises(
+            MissingEnvironmentError, match=r"cannot be written to .*No space left.*; make room"
+        ):
+            encode(films, teacher)
+    (folder,) = (films.parent / "latents").iterdir()
+    assert list(folder.iterdir()) == []
+    encode(films, teacher)
+    assert len(list(folder.glob("*.safetensors"))) == teacher.encoded - 1
 
 
 def test_clips_that_do_not_say_what_they_are_cut_from_are_looked_at_each_time(
