@@ -268,7 +268,7 @@ def verdicts(
             f"({own - point.accuracy:+.2f} points)"
         )
     for points in pictures.values():
-        for file in (p for p in points if "shared" not in p.name):
+        for file in points:
             own = [p for p in one if p.packet_mean <= file.packet_mean]
             ours = f"{max(p.accuracy for p in own):.2f} %" if own else "nothing"
             lines.append(

@@ -38,14 +38,13 @@ from edgekit.split.bundle import (
     SplitFacts,
     output_name,
 )
-from edgekit.split.codec import CalibratedCodec, Codec, EntropyCodec
-from edgekit.split.early_exit import EarlyExit, ExitHead
+from edgekit.split.codec import CalibratedCodec, Codec, DynamicCodec, EntropyCodec
+from edgekit.split.early_exit import EarlyExit, ExitHead, front_of_head
 from edgekit.split.of_network import codec_of, make_tables
 from edgekit.split.packet import MAGIC, VERSION, write_packet
 from edgekit.split_parity import EXIT, LATENT, TAIL_PART, split_report
 from edgekit.target import Target, find_target
 from edgekit.zoo.split.attach import calibrate, split_at
-from edgekit.zoo.split.cutting import cut
 from edgekit.zoo.split.factorised_prior import FactorisedPrior
 from edgekit.zoo.split.network import SplitHead, SplitNetwork
 
@@ -184,14 +183,15 @@ def export_split(
         tails={name: f"{'tail' if len(tails) == 1 else f'tail-{name}'}{suffix}" for name in tails},
         least_kept=network.drop.least, tail_gate_db=server.gate(SERVER_PRECISION).psnr_db,
         both_gate_db=BOTH_GATE_DB if options.gate_db is None else options.gate_db,
+        head_hash=codec.head if isinstance(codec, DynamicCodec) else "",
         exit=_exit_facts(options.early),
     )  # fmt: skip
     with new_folder(folder, force=options.force) as partial:
         progress(f"convert the head to {target.format}")
-        simplified = [_write(ready, partial / facts.head, target, made, options)]
+        simplified = [_write(ready, partial / facts.head, target, model, options)]
         for name, part in prepared.items():
             progress(f"convert the tail '{name}'")
-            simplified.append(_write(part, partial / facts.tails[name], server, model, options))
+            simplified.append(_write(part, partial / facts.tails[name], server, made, options))
         if numbers is not None:
             _write_numbers(codec, partial / numbers)
         (partial / PACKET_SCHEMA).write_text(_schema(facts, codec), "utf-8")
@@ -241,14 +241,6 @@ def _exit_facts(early: EarlyExit | None) -> dict[str, Any] | None:
     return {"layer": early.layer, "output": EXIT, "threshold": early.threshold}
 
 
-def _front_of(head: SplitHead, early: EarlyExit) -> nn.Module:
-    """Up to the exit's layer, of the head's own modules. Raises UsageError for a layer behind the cut."""
-    inside = early.layer.removeprefix("head.")
-    if inside != early.layer:
-        return cut(head, inside).front
-    return cut(head.stem, early.layer).front
-
-
 def _head_model(
     model: Model,
     head: SplitHead,
@@ -268,7 +260,7 @@ def _head_model(
     module: nn.Module = head if dtype == str(own.dtype) else DeviceHead(head, getattr(torch, dtype))
     outputs = [output]
     if early is not None:
-        module = ExitingHead(module, _front_of(head, early), early.head)
+        module = ExitingHead(module, front_of_head(head, early.layer), early.head)
         classes = early.head.linear.out_features
         outputs.append(
             TensorSpec(

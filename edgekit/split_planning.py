@@ -22,7 +22,7 @@ from edgekit.errors import UsageError
 from edgekit.exporting import Progress, captured_model, silent
 from edgekit.image_contract import ImageContract, Logits
 from edgekit.model import RANDOM_WEIGHTS, Model
-from edgekit.parity.layer_times import LayerTimes, layer_times
+from edgekit.parity.layer_times import LayerCut, LayerTimes, layer_times
 from edgekit.program.capture import without_torch_warnings
 from edgekit.report import aligned
 from edgekit.split.bundle import SplitBundle
@@ -37,11 +37,11 @@ from edgekit.split.candidates import (
     to_json,
     verdict,
 )
-from edgekit.split.codec import DynamicCodec
+from edgekit.split.codec import Codec
 from edgekit.split.early_exit import EarlyExit
 from edgekit.split.latency_profile import LatencyProfile
 from edgekit.split.of_network import codec_of
-from edgekit.split.packet import read_packet, write_packet
+from edgekit.split.packet import Placement, read_packet, write_packet
 from edgekit.split.picture import as_input, seen
 from edgekit.zoo.split.attach import split_at
 from edgekit.zoo.split.network import SplitNetwork
@@ -75,6 +75,8 @@ class Pictures:
     """Of classes; None: the whole network's own answers stand for them."""
     before_ms: float
     """To read, turn, resize and crop one."""
+    placements: tuple[Placement, ...]
+    """Of each, which its packet carries."""
 
     @property
     def truth(self) -> str:
@@ -118,7 +120,7 @@ class SplitPlan:
                 for reign in reigns(self.fit, link.rtt_ms)
             ],
             "layers": [{"name": name, "ms": round(ms, 5)} for name, ms in self.times.by_layer.items()],
-            "verdict": verdict(self.fit, link),
+            "verdict": verdict(self.candidates, link, self.options.within_points),
             "notes": list(self.notes),
         }  # fmt: skip
 
@@ -134,7 +136,8 @@ class SplitPlan:
             f"{span(reign.from_bits, reign.to_bits)}: {reign.candidate.name}"
             for reign in reigns(self.fit, link.rtt_ms)
         ]
-        return "\n".join([aligned(rows), "", "fastest " + "\nfastest ".join(wins), *self.notes, verdict(self.fit, link)])  # fmt: skip
+        said = verdict(self.candidates, link, self.options.within_points)
+        return "\n".join([aligned(rows), "", "fastest " + "\nfastest ".join(wins), *self.notes, said])  # fmt: skip
 
     def _row(self, item: Candidate, is_best: bool) -> tuple[str, ...]:
         link = self.options.link
@@ -166,10 +169,13 @@ def read_pictures(folder: Path, contract: ImageContract, labels: dict[str, int] 
                 f"The labels have nothing for {missing[0]} of {folder} ({len(missing)} such pictures)."
             )
     started = time.perf_counter()
-    pixels = tuple(seen(read_picture(path), contract).pixels for path in files)
+    found = [seen(read_picture(path), contract) for path in files]
     before_ms = 1000 * (time.perf_counter() - started) / len(files)
     known = None if labels is None else tuple(labels[path.name] for path in files)
-    return Pictures(tuple(path.name for path in files), pixels, known, before_ms)
+    return Pictures(
+        tuple(path.name for path in files), tuple(item.pixels for item in found), known, before_ms,
+        tuple(item.placement for item in found),
+    )  # fmt: skip
 
 
 def inputs_of(model: Model, pictures: Pictures) -> list[Tensor]:
@@ -190,11 +196,13 @@ def split_plan(
 ) -> SplitPlan:
     """Measure all ways. This machine stands for the server, and for the device by the profile's measure.
 
-    Raises UsageError for a profile of other layers, a head of another network or size, and a model that
+    Raises UsageError for a profile of another network, a head of another size or no ONNX file, and a model that
     takes something else than one image.
     """
     if len(model.example_inputs) != 1 or model.example_inputs[0].ndim != 4:
         raise UsageError(f"{model.name} takes something else than one image; a head takes one.")
+    if device is not None:
+        device.require_of(model.name, tuple(model.example_inputs[0].shape))
     progress("measure layers")
     with without_torch_warnings():
         program = captured_model(model).program
@@ -207,9 +215,7 @@ def split_plan(
         progress("measure its bottleneck")
         found += measured.bottleneck(model.module)
     else:
-        for number, cut in enumerate(measured.useful_cuts(), start=1):
-            progress(f"measure cuts ({number})")
-            found.append(measured.cut(cut.layer, cut.head_ms))
+        found += measured.cuts(progress)
     for head in heads:
         progress(f"measure {head.bundle.path.name}")
         found += measured.head(head)
@@ -238,6 +244,11 @@ class _Measured:
         self.device_name = device.device if device else "this machine"
         self.truth = self._truth()
         self._classes_by_way: dict[str, np.ndarray[Any, Any]] = {}
+        self._own_heads: set[str] = set()
+        """Ways whose head is this network's own front, so that an exit can sit in it."""
+        self._not_cut: list[str] = []
+        """Layers where the modules' code cannot be cut, though the exported program could."""
+        self._hidden = 0
 
     def notes(self) -> tuple[str, ...]:
         notes = [
@@ -248,17 +259,21 @@ class _Measured:
             ),
         ]  # fmt: skip
         if self.pictures is None:
-            notes.append("no pictures: bytes of JPEG, WebP and heads, and accuracy, are not known; --pictures FOLDER")  # fmt: skip
+            notes.append("no pictures: bytes of JPEG, WebP and heads, and accuracy, are not known, and packets lack the picture's placement of some 10 bytes; --pictures FOLDER")  # fmt: skip
         else:
             notes.append(
                 f"bytes on {len(self.pictures.pixels)} pictures; right by {self.pictures.truth}"
             )
         if self.model.weights == RANDOM_WEIGHTS and self.truth is not None:
             notes.append("the weights are random, so that accuracy and rates of exits mean nothing")
-        hidden = len(self.times.cuts) - len(self.useful_cuts())
-        if hidden and not isinstance(self.model.module, SplitNetwork):
+        if self._hidden:
             notes.append(
-                f"{hidden} cuts are not listed: an earlier one sends no more bytes, or no feature map crosses"
+                f"{self._hidden} cuts are not listed: an earlier one sends no more bytes, or no feature map crosses"
+            )
+        if self._not_cut:
+            notes.append(
+                f"not listed, since the network cannot be cut there: {', '.join(self._not_cut)}; "
+                "`edgekit export --split` says why"
             )
         return tuple(notes)
 
@@ -277,6 +292,13 @@ class _Measured:
     def _inputs(self, pixels: Sequence[Pixels]) -> list[Tensor]:
         assert self.contract is not None
         return [torch.from_numpy(as_input(item, self.contract)) for item in pixels]
+
+    def _placed_inputs(self) -> list[tuple[Tensor, Placement | None]]:
+        """Of the pictures, or the example."""
+        if self.pictures is None or self.contract is None:
+            return [(self.model.example_inputs[0], None)]
+        inputs = self._inputs(self.pictures.pixels)
+        return list(zip(inputs, self.pictures.placements, strict=True))
 
     def _classes(
         self, run: Callable[[Tensor], Tensor], pixels: Sequence[Pixels]
@@ -341,29 +363,46 @@ class _Measured:
             self.times.total_ms, self.options.queue_ms, right,
         )  # fmt: skip
 
-    def useful_cuts(self) -> list[Any]:
-        """Feature maps of fewer bytes than those of all earlier cuts."""
-        found, least = [], float("inf")
+    def cuts(self, progress: Progress) -> list[Candidate]:
+        """Behind feature maps of fewer bytes than those of all earlier cuts."""
+        made: list[Candidate] = []
+        least = float("inf")
         for cut in self.times.cuts:
-            if len(cut.shape) == 4 and np.prod(cut.shape) < least:
-                found.append(cut)
-                least = float(np.prod(cut.shape))
-        return found
+            if len(cut.shape) != 4 or np.prod(cut.shape) >= least:
+                self._hidden += 1
+                continue
+            progress(f"measure cuts ({len(made) + 1})")
+            try:
+                network = split_at(self.model.module, cut.layer, self.model.example_inputs[0])
+            except UsageError:
+                self._not_cut.append(cut.layer)
+                continue
+            # In training its quantiser would leave the features as they are.
+            made.append(self._cut(network.eval(), cut))
+            least = float(np.prod(cut.shape))
+        return made
 
-    def cut(self, layer: str, head_ms: float) -> Candidate:
+    def _cut(self, network: SplitNetwork, cut: LayerCut) -> Candidate:
         """As it is exported: the features in 8 bits of their own range."""
         example = self.model.example_inputs[0]
-        network = split_at(self.model.module, layer, example)
         with torch.inference_mode():
             bottleneck = network.head(example)[0].numpy()
-        codec = DynamicCodec(len(bottleneck))
-        packet, code_ms, decode_ms = _coded(codec, bottleneck, None)
-        name = f"cut at {layer}"
+        codec = codec_of(network)
+        coded = [_coded(codec, bottleneck, None, place) for _, place in self._placed_inputs()]
+        name = f"cut at {cut.layer}"
+        self._own_heads.add(name)
         right = self._right(name, lambda: self._seen_classes(network))
+        head_ms = self.on_device(cut.layer, cut.head_ms)
+        return self._split(name, head_ms, coded, self.times.total_ms - cut.head_ms, right)
+
+    def _split(
+        self, name: str, head_ms: float, coded: Sequence[Coded], tail_ms: float, right: float | None
+    ) -> Candidate:
+        sizes = [len(one.packet) for one in coded]
         return Candidate(
-            name, "split", self.before_ms, self.on_device(layer, head_ms),
-            self.slower * code_ms, len(packet), len(packet), decode_ms,
-            self.times.total_ms - head_ms, self.options.queue_ms, right,
+            name, "split", self.before_ms, head_ms, self.slower * statistics.median(one.code_ms for one in coded),
+            float(np.mean(sizes)), float(np.percentile(sizes, SLOW)),
+            statistics.median(one.decode_ms for one in coded), tail_ms, self.options.queue_ms, right,
         )  # fmt: skip
 
     def bottleneck(self, network: SplitNetwork) -> list[Candidate]:
@@ -377,69 +416,72 @@ class _Measured:
             )
         last = inside[-1]
         head_ms = self.on_device(last.layer, last.head_ms)
-        images = [self.model.example_inputs[0]] if self.pictures is None else self._inputs(self.pictures.pixels)  # fmt: skip
         with torch.inference_mode():
-            bottlenecks = [network.head(image)[0].numpy() for image in images]
+            seen = [
+                (network.head(image)[0].numpy(), place) for image, place in self._placed_inputs()
+            ]
         made = []
         for keep in _some_kept(network.drop.least, codec.channels):
-            coded = [_coded(codec, bottleneck, keep) for bottleneck in bottlenecks]
-            sizes = [len(packet) for packet, *_ in coded]
+            coded = [_coded(codec, bottleneck, keep, place) for bottleneck, place in seen]
             name = f"{self.model.name} keep {keep}"
+            self._own_heads.add(name)
             right = self._right(name, lambda keep=keep: self._seen_classes(lambda x: network(x, keep=keep)))  # type: ignore[misc]  # fmt: skip
             made.append(
-                Candidate(
-                    name, "split", self.before_ms, head_ms, self.slower * statistics.median(ms for _, ms, _ in coded),
-                    float(np.mean(sizes)), float(np.percentile(sizes, SLOW)),
-                    statistics.median(ms for *_, ms in coded), self.times.total_ms - last.head_ms,
-                    self.options.queue_ms, right,
-                )
-            )  # fmt: skip
+                self._split(name, head_ms, coded, self.times.total_ms - last.head_ms, right)
+            )
         return made
 
     def head(self, split: SplitBundle) -> list[Candidate]:
         """One for each of some numbers of channels kept."""
+        if split.bundle.format != "onnx":
+            raise UsageError(
+                f"{split.bundle.path.name} holds its head in the format {split.bundle.format}, which does not run "
+                "here at a device's pace; export it with --target onnx to plan with it."
+            )
         spec = split.bundle.inputs[0]
         if spec.shape != tuple(self.model.example_inputs[0].shape):
             raise UsageError(
                 f"{split.bundle.path.name} takes {spec.shape}, and {self.model.name} is planned for "
                 f"{tuple(self.model.example_inputs[0].shape)}."
             )
-        images: list[Array] = (
-            [self.model.example_inputs[0].numpy()] if self.pictures is None or self.contract is None
-            else [image.numpy() for image in self._inputs(self.pictures.pixels)]
-        )  # fmt: skip
-        head_ms = _timed(lambda: split.bottleneck({spec.name: images[0]}), self.options.runs)
-        bottlenecks = [split.bottleneck({spec.name: image}) for image in images]
+        images = [(image.numpy(), place) for image, place in self._placed_inputs()]
+        head_ms = self.slower * _timed(
+            lambda: split.bottleneck({spec.name: images[0][0]}), self.options.runs
+        )
+        seen = [(split.bottleneck({spec.name: image}), place) for image, place in images]
         zeros = np.zeros((split.facts.channels, split.facts.height, split.facts.width), np.float32)
         tail_ms = _timed(lambda: split.outputs(zeros), self.options.runs)
         kept = _some_kept(split.facts.least_kept, split.facts.channels)
-        return [self._kept(split, bottlenecks, keep, head_ms, tail_ms) for keep in kept]
+        made = [self._kept(split, seen, keep, head_ms, tail_ms) for keep in kept]
+        if self._is_front(split.facts.layer):
+            self._own_heads |= {way.name for way in made}
+        return made
+
+    def _is_front(self, layer: str) -> bool:
+        """Of this network, which a bottleneck that was put into it later is not."""
+        if isinstance(self.model.module, SplitNetwork):
+            return layer == "bottleneck"
+        return layer in dict(self.model.module.named_modules())
 
     def _kept(
         self,
         split: SplitBundle,
-        bottlenecks: list[Array],
+        seen: Sequence[tuple[Array, Placement | None]],
         keep: int,
         head_ms: float,
         tail_ms: float,
     ) -> Candidate:
-        sizes, classes = [], []
-        judged = self.truth is not None
-        for bottleneck in bottlenecks:
-            packet, code_ms, decode_ms = _coded(split.codec, bottleneck, keep)
-            sizes.append(len(packet))
-            if judged:
-                made = next(iter(split.outputs(split.arrived(packet).values).values()))
-                classes.append(int(made.argmax()))
+        coded = [_coded(split.codec, bottleneck, keep, place) for bottleneck, place in seen]
         name = f"{split.bundle.path.name.removesuffix('.bundle')} keep {keep}"
-        return Candidate(
-            name, "split", self.before_ms, self.slower * head_ms, self.slower * code_ms,
-            float(np.mean(sizes)), float(np.percentile(sizes, SLOW)), decode_ms, tail_ms,
-            self.options.queue_ms, self._right(name, lambda: np.array(classes)),
-        )  # fmt: skip
+
+        def classes() -> np.ndarray[Any, Any]:
+            values = (split.arrived(one.packet).values for one in coded)
+            return np.array([int(next(iter(split.outputs(v).values())).argmax()) for v in values])
+
+        return self._split(name, head_ms, coded, tail_ms, self._right(name, classes))
 
     def with_exit(self, early: EarlyExit, found: Sequence[Candidate]) -> list[Candidate]:
-        """The best local way, and the best cut behind the exit, each with the exit before it."""
+        """All on the device, and every split whose own head goes beyond the exit, with the exit before it."""
         cut = next((cut for cut in self.times.cuts if cut.layer == early.layer), None)
         if cut is None:
             raise UsageError(
@@ -448,15 +490,12 @@ class _Measured:
         if self.pictures is None or self.truth is None:
             raise UsageError("The rate of an early exit is measured on pictures of a classifier: --pictures FOLDER.")  # fmt: skip
         exit_ms = self.on_device(early.layer, cut.head_ms)
+        self._require_as_many_classes(early)
         answers = early.answers(self.model.module, self._inputs(self.pictures.pixels))
         leaves = answers.confidence >= early.threshold
-        link = self.options.link
-        behind = [
-            item for item in found if item.name.startswith("cut at ") and item.head_ms >= exit_ms
-        ]
-        ways = [found[0], *([min(behind, key=lambda item: item.total_ms(link))] if behind else [])]
+        behind = [way for way in found if way.name in self._own_heads and way.head_ms >= exit_ms]
         made = []
-        for way in ways:
+        for way in (found[0], *behind):
             classes = np.where(leaves, answers.classes, self._classes_by_way[way.name])
             name = f"exit at {early.layer}, else {way.name}"
             made.append(
@@ -466,6 +505,15 @@ class _Measured:
                 )
             )  # fmt: skip
         return made
+
+    def _require_as_many_classes(self, early: EarlyExit) -> None:
+        with torch.inference_mode():
+            classes = self.model.module(self.model.example_inputs[0]).shape[1]
+        if early.head.linear.out_features != classes:
+            raise UsageError(
+                f"The exit at '{early.layer}' knows {early.head.linear.out_features} classes, and {self.model.name} "
+                f"{classes}: it was trained for another model; train one with `edgekit split exit`."
+            )
 
 
 def sized_contract(model: Model) -> ImageContract | None:
@@ -489,13 +537,19 @@ def _some_kept(least: int | None, channels: int) -> list[int]:
     return sorted({round(k) for k in np.linspace(least or channels, channels, MOST_KEPT)})
 
 
-def _coded(codec: Any, bottleneck: Array, keep: int | None) -> tuple[bytes, float, float]:
-    """A packet, and milliseconds to write and to read it."""
+@dataclass(frozen=True)
+class Coded:
+    packet: bytes
+    code_ms: float
+    decode_ms: float
+
+
+def _coded(codec: Codec, bottleneck: Array, keep: int | None, placement: Placement | None) -> Coded:
     started = time.perf_counter()
-    packet = write_packet(codec, bottleneck, keep)
+    packet = write_packet(codec, bottleneck, keep, placement)
     written = time.perf_counter()
     read_packet(codec, packet)
-    return packet, 1000 * (written - started), 1000 * (time.perf_counter() - written)
+    return Coded(packet, 1000 * (written - started), 1000 * (time.perf_counter() - written))
 
 
 def _timed(run: Callable[[], object], runs: int) -> float:

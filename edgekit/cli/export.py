@@ -142,10 +142,10 @@ def export(
     if split is None and (calibrate is not None or exit_file is not None):
         raise UsageError("--calibrate and --exit belong to --split.")
     if split is not None and (
-        memory_budget or tiles or stream or bake_preprocessing or nms or dry_run
+        memory_budget or tiles or stream or bake_preprocessing or nms or safety or dry_run
     ):
         raise UsageError(
-            "--split stands alone: plans, --bake-preprocessing, --nms and --dry-run are for whole networks."
+            "--split stands alone: plans, --bake-preprocessing, --nms, --safety and --dry-run are for whole networks."
         )
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (bake_preprocessing or nms or safety):

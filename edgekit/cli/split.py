@@ -155,6 +155,7 @@ def send(
                 answer = Answer({opened.bundle.outputs[0].name: early}, 0, 0.0, 0.0, 0.0)
             else:
                 answer = asyncio.run(ask_once(address, opened.codec, packet, link))
+                opened.require_answer(answer.outputs, str(address))
         except LinkError as error:
             if not fallback:
                 raise

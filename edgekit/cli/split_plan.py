@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,7 @@ def plan(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare computing here, sending a picture, and every cut: latency, bytes, accuracy."""
+    """Compare computing here, sending a picture, and cuts that save bytes: latency, bytes, accuracy."""
     from edgekit.split.candidates import Link
     from edgekit.split.latency_profile import LatencyProfile
 
@@ -83,7 +84,10 @@ def plan(
     with progress("edgekit") as show:
         found = split_plan(loaded, seen, options, profile, heads, exits, show)
     if save_profile is not None:
-        here = LatencyProfile("this machine", found.model, found.times.by_layer)
+        here = LatencyProfile(
+            f"{platform.system()} {platform.machine()}", found.model, found.times.by_layer,
+            input_shape=tuple(loaded.example_inputs[0].shape),
+        )  # fmt: skip
         here.write(save_profile)
     print_json(found.to_json()) if json else print(found.table())
 

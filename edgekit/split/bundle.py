@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgekit.backends.registry import backend_for
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle
-from edgekit.errors import UsageError
+from edgekit.errors import LinkError, UsageError
 from edgekit.split.codec import CalibratedCodec, Codec, DynamicCodec, EntropyCodec, Sizes
 from edgekit.split.packet import Arrived, Placement, read_packet, write_packet
 from edgekit.split.quantise8 import Calibration
@@ -55,6 +55,8 @@ class SplitFacts:
     """Least PSNR of the tails' files on what the golden packet brings."""
     both_gate_db: float
     """Least PSNR of head and tails together: a symbol near the middle may be rounded to either side."""
+    head_hash: str = ""
+    """Of a dynamic coding, which has no numbers of its own: SHA-256 of the head's network."""
     exit: Mapping[str, Any] | None = None
     """Of a head with an early exit: `layer`, `output` and `threshold`."""
 
@@ -73,7 +75,7 @@ class SplitFacts:
             return None
         try:
             facts = cls(**data)
-            plain = (facts.layer, facts.hash, facts.head, facts.head_output)
+            plain = (facts.layer, facts.hash, facts.head, facts.head_output, facts.head_hash)
             if not all(isinstance(text, str) for text in (*plain, *facts.tails.values())):
                 raise TypeError("names are no strings")
             if facts.exit is not None:
@@ -163,6 +165,21 @@ class SplitBundle:
             made |= {output_name(name, output, self.facts.tails): value for output, value in found.items()}  # fmt: skip
         return made
 
+    def require_answer(self, outputs: Mapping[str, Array], who: str) -> None:
+        """That they have the names and shapes of the tails' outputs. Raises LinkError.
+
+        The names come from another machine and become file names, so that the sentence does not repeat them.
+        """
+        wanted = {spec.name: spec.shape for spec in self.bundle.outputs}
+        if {name: value.shape for name, value in outputs.items()} != wanted:
+            listed = ", ".join(
+                f"{name} {'x'.join(map(str, shape))}" for name, shape in wanted.items()
+            )
+            raise LinkError(
+                f"{who} answered with something else than this bundle's tail gives ({listed}); is it "
+                "another bundle that is served there?"
+            )
+
     def tail(self) -> Tail:
         """For a server; its files are loaded."""
         _ = self.tails
@@ -197,7 +214,7 @@ class Halves:
 def _codec(folder: Path, facts: SplitFacts) -> Codec:
     numbers = NUMBERS[facts.coding]
     if numbers is None:
-        return DynamicCodec(facts.channels)
+        return DynamicCodec(facts.channels, facts.head_hash)
     if facts.coding == "entropy":
         return EntropyCodec(Tables.read(folder / numbers))
     return CalibratedCodec(Calibration.read(folder / numbers))

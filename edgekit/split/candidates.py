@@ -163,16 +163,19 @@ def good_enough(candidates: Sequence[Candidate], points: float) -> list[Candidat
     return [item for item in candidates if item.accuracy is None or item.accuracy >= least]
 
 
-def verdict(candidates: Sequence[Candidate], link: Link) -> str:
-    """Whether splitting pays, in sentences."""
-    splits = [item for item in candidates if item.kind == "split"]
-    others = [item for item in candidates if item.kind != "split"]
+def verdict(candidates: Sequence[Candidate], link: Link, within_points: float) -> str:
+    """Whether splitting pays, in sentences; those that lose more points of accuracy do not count."""
+    fit = good_enough(candidates, within_points)
+    splits = [item for item in fit if item.kind == "split"]
+    others = [item for item in fit if item.kind != "split"]
     at = f"at {bandwidth(link.bits_per_second)} and {link.rtt_ms:g} ms"
+    if not splits and any(item.kind == "split" for item in candidates):
+        return f"Splitting does not pay {at}: every split loses more than {within_points:g} points of accuracy."
     if not splits or not others:
         return f"Splitting cannot be judged {at}: there is nothing to compare."
     best, other = (min(items, key=lambda item: item.total_ms(link)) for items in (splits, others))
     mine, theirs = best.total_ms(link), other.total_ms(link)
-    won = [reign for reign in reigns(candidates, link.rtt_ms) if reign.candidate.kind == "split"]
+    won = [reign for reign in reigns(fit, link.rtt_ms) if reign.candidate.kind == "split"]
     spans = ", ".join(span(reign.from_bits, reign.to_bits) for reign in _joined(won))
     where = f"It pays {spans}." if won else "It pays at no bandwidth with this round trip."
     if mine < theirs:

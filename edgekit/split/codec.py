@@ -141,6 +141,8 @@ class DynamicCodec:
 
     number: ClassVar[int] = 3
     channels: int
+    head: str = ""
+    """What tells heads of as many channels apart: a hash of the network that gives the values."""
     prefix: ClassVar[struct.Struct] = struct.Struct("<fB")
 
     def __post_init__(self) -> None:
@@ -149,7 +151,7 @@ class DynamicCodec:
 
     @property
     def digest(self) -> bytes:
-        return hashlib.sha256(f"dynamic {self.channels}\n".encode()).digest()
+        return hashlib.sha256(f"dynamic {self.channels} {self.head}\n".encode()).digest()
 
     def encode(self, bottleneck: Array, keep: int) -> bytes:
         kept = _kept(bottleneck, self.channels, keep)

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.errors import MissingEnvironmentError, UsageError, first_line
+from edgekit.zoo.split.attach import features
 from edgekit.zoo.split.cutting import cut
+from edgekit.zoo.split.network import SplitHead, SplitNetwork
 
 HELD_OUT = 5
 """Every fifth picture chooses the threshold."""
@@ -67,8 +69,15 @@ class EarlyExit:
 
     @torch.inference_mode()
     def answers(self, network: nn.Module, images: Iterable[Tensor]) -> Answers:
-        """Of images N 3 H W. Raises UsageError for a network without that layer."""
-        front = cut(network, self.layer).front.eval()
+        """Of images N 3 H W. Raises UsageError for a network without that layer, or of other features there."""
+        front = front_of(network, self.layer).eval()
+        images = list(images)
+        channels = features(front, images[0], self.layer).shape[1]
+        if channels != self.head.linear.in_features:
+            raise UsageError(
+                f"The exit at '{self.layer}' takes {self.head.linear.in_features} channels, and this network has "
+                f"{channels} there: it was trained for another model; train one with `edgekit split exit`."
+            )
         shares = torch.cat([self.head(front(image)).softmax(1) for image in images])
         confidence, classes = shares.max(1)
         return Answers(classes.numpy(), confidence.double().numpy())
@@ -136,24 +145,26 @@ def train_exit(
 ) -> Trained:
     """Of a classifier that is left as it is. Without labels, its own answers are right.
 
-    Raises UsageError for a layer that it cannot be cut at, or too few pictures.
+    Raises UsageError for a layer that it cannot be cut at, too few pictures, a label that is no class, or a
+    network that is no classifier.
     """
     if len(images) < FEWEST_PICTURES:
         raise UsageError(
             f"An exit is trained with {FEWEST_PICTURES} pictures or more, not {len(images)}."
         )
-    front = cut(network, layer).front.eval()
+    front = front_of(network, layer).eval()
+    features(front, images[0], layer)
     with torch.inference_mode():
-        features = torch.cat([front(image).mean((2, 3)) for image in images])
-        logits = torch.cat([network.eval()(image) for image in images])
-    features, logits = features.clone(), logits.clone()
+        means = torch.cat([front(image).mean((2, 3)) for image in images])
+        logits = torch.cat([_scores(network.eval()(image)) for image in images])
+    means, logits = means.clone(), logits.clone()
     own = logits.argmax(1)
-    truth = own if labels is None else torch.tensor(labels)
+    truth = own if labels is None else _labels(labels, logits.shape[1])
     held = torch.arange(len(truth)) % HELD_OUT == HELD_OUT - 1
-    head = _fitted(features[~held], logits[~held], truth[~held], options)
+    head = _fitted(means[~held], logits[~held], truth[~held], options)
     whole = float((own[held] == truth[held]).float().mean())
     with torch.inference_mode():
-        confidence, classes = head.linear(features[held]).softmax(1).max(1)
+        confidence, classes = head.linear(means[held]).softmax(1).max(1)
     right = classes == truth[held]
     threshold = _threshold(confidence, right, whole - options.within_points / 100)
     leaves = confidence >= threshold
@@ -162,11 +173,45 @@ def train_exit(
     return Trained(made, float(leaves.float().mean()), accuracy, whole, int(held.sum()))
 
 
-def _fitted(features: Tensor, logits: Tensor, truth: Tensor, options: ExitOptions) -> ExitHead:
+def front_of(network: nn.Module, layer: str) -> nn.Module:
+    """Up to the layer; of a split network, of its head, whose layers are "head.encoder.0" and the like.
+
+    Raises UsageError for a layer that it cannot be cut at, or that is not in the head.
+    """
+    if isinstance(network, SplitNetwork):
+        return front_of_head(network.head, layer)
+    return cut(network, layer).front
+
+
+def front_of_head(head: SplitHead, layer: str) -> nn.Module:
+    """The same of a head, whose stem's layers may be named as in the network that it was cut from."""
+    inside = layer.removeprefix("head.")
+    return cut(head, inside).front if inside != layer else cut(head.stem, layer).front
+
+
+def _scores(made: object) -> Tensor:
+    if not isinstance(made, Tensor) or made.ndim != 2:
+        raise UsageError(
+            "An early exit belongs to a classifier, which gives scores N K; this network does not."
+        )
+    return made
+
+
+def _labels(labels: Sequence[int], classes: int) -> Tensor:
+    wrong = [label for label in labels if not 0 <= label < classes]
+    if wrong:
+        raise UsageError(
+            f"The label {wrong[0]} is no class of this network, which has 0 to {classes - 1}; correct the labels "
+            f"({len(wrong)} such pictures)."
+        )
+    return torch.tensor(labels)
+
+
+def _fitted(means: Tensor, logits: Tensor, truth: Tensor, options: ExitOptions) -> ExitHead:
     """Half of the loss is the whole network's softened answer, which says more than a class."""
-    mean, deviation = features.mean(0), features.std(0).clamp_min(1e-6)
-    scaled = (features - mean) / deviation
-    head = ExitHead(features.shape[1], logits.shape[1])
+    centre, deviation = means.mean(0), means.std(0).clamp_min(1e-6)
+    scaled = (means - centre) / deviation
+    head = ExitHead(means.shape[1], logits.shape[1])
     nn.init.zeros_(head.linear.weight)
     nn.init.zeros_(head.linear.bias)
     optimiser = torch.optim.AdamW(head.parameters(), options.rate, weight_decay=options.decay)
@@ -179,7 +224,7 @@ def _fitted(features: Tensor, logits: Tensor, truth: Tensor, options: ExitOption
         optimiser.step()
     with torch.no_grad():  # for features as the network gives them
         head.linear.weight.div_(deviation)
-        head.linear.bias.sub_(head.linear.weight @ mean)
+        head.linear.bias.sub_(head.linear.weight @ centre)
     return head.eval().requires_grad_(False)
 
 

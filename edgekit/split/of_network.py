@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
+from torch import nn
 
 from edgekit.errors import UsageError
 from edgekit.split.codec import CalibratedCodec, Codec, DynamicCodec, EntropyCodec
@@ -23,7 +26,18 @@ def codec_of(network: SplitNetwork) -> Codec:
         require_calibrated(quantiser)
         points = tuple(int(point) for point in quantiser.zero_points)
         return CalibratedCodec(Calibration(tuple(quantiser.scales.tolist()), points))
-    return DynamicCodec(quantiser.channels)
+    return DynamicCodec(quantiser.channels, _hash_of(network.head))
+
+
+def _hash_of(head: nn.Module) -> str:
+    """SHA-256 of its modules' paths and kinds, and of its tensors' names and bytes."""
+    found = hashlib.sha256()
+    for path, module in head.named_modules():
+        found.update(f"{path} {type(module).__name__}\n".encode())
+    for name, tensor in head.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def tables_of(prior: FactorisedPrior) -> Tables:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,11 @@ from command_line import Command, leftovers
 from PIL import Image
 from test_images import CLASSIFIER
 
+from edgekit.bundle import open_bundle
 from edgekit.cli.main import run_command
+from edgekit.split.bundle import SplitBundle
 from edgekit.split.early_exit import EarlyExit, ExitHead
+from edgekit.split.server import Server
 
 NOWHERE = "127.0.0.1:9"
 """The discard port: nothing listens there."""
@@ -26,7 +32,7 @@ NOWHERE = "127.0.0.1:9"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe, a folder of pictures, and two bundles cut at features.1; not to be changed."""
+    """A recipe, a folder of pictures, three bundles cut at features.1, and what is wrong; not to be changed."""
     home = tmp_path_factory.mktemp("split")
     (home / "small.toml").write_text(CLASSIFIER)
     (home / "pictures").mkdir()
@@ -39,8 +45,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (
         [*shared, home / "dynamic", "--target", "onnx"],
         [*shared, home / "coded", "--target", "coreml", "--calibrate", home / "pictures"],
+        [*shared, home / "coded-onnx", "--target", "onnx", "--calibrate", home / "pictures"],
     ):
         assert run_command([str(word) for word in words]) == 0
+    (home / "labels.json").write_text(json.dumps({f"{number}.png": 5 for number in range(12)}))
+    EarlyExit("features.1", ExitHead(3, 5), 0.5).write(home / "narrow.safetensors")
+    EarlyExit("features.1", ExitHead(8, 9), 0.5).write(home / "classes.safetensors")
     return home
 
 
@@ -61,6 +71,22 @@ def served(bundle: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@contextmanager
+def answered_with(bundle: Path, outputs: dict[str, np.ndarray]) -> Iterator[str]:
+    """The address of a server that greets as the bundle's tail, and answers whatever it likes."""
+    tail = replace(SplitBundle(open_bundle(bundle)).tail(), run=lambda _: outputs)
+    server, loop = Server(tail), asyncio.new_event_loop()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(loop.run_forever)
+        port = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+    loop.close()
 
 
 def test_info_run_and_verify_take_a_split_bundle(edgekit: Command, home: Path):
@@ -129,6 +155,33 @@ def test_without_fallback_a_link_that_fails_is_an_error(edgekit: Command, home: 
     assert failed.is_one_sentence()
 
 
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"../x": np.zeros((1, 5), np.float32)},
+        {"{absolute}": np.zeros((1, 5), np.float32)},
+        {"logits": np.zeros((1, 5), np.float32), "\x1b[2J": np.zeros(1, np.float32)},
+        {"logits": np.zeros(3, np.float32)},
+        {},
+    ],
+)
+def test_a_server_that_answers_something_else_writes_nothing(
+    edgekit: Command, home: Path, tmp_path: Path, outputs: dict[str, np.ndarray]
+):
+    sent = {name.format(absolute=tmp_path / "y"): value for name, value in outputs.items()}
+    with answered_with(home / "dynamic", sent) as address:
+        words = ("split", "send", home / "dynamic", home / "pictures" / "0.png", "--to", address)
+        refused = edgekit(*words, "-o", tmp_path / "out", "--no-fallback")
+        assert refused.code == 4
+        assert refused.is_one_sentence()
+        assert "\x1b" not in refused.err
+        assert list(tmp_path.iterdir()) == []
+        instead = edgekit(*words, "-o", tmp_path / "out", "--json")
+    assert instead.code == 0
+    assert instead.json()["answered_by"] == "here"
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "logits.npy"]
+
+
 def test_a_token_of_a_file_opens_the_server(edgekit: Command, home: Path, tmp_path: Path):
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text("sesame\n")
@@ -177,6 +230,12 @@ def test_the_input_itself_can_be_sent_and_results_are_written(
         ["split", "plan", "{home}/small.toml", "--labels", "labels.json"],
         ["split", "plan", "{home}/small.toml", "--exit", "missing.safetensors"],
         ["split", "plan", "{home}/small.toml", "--pictures", "{home}/dynamic"],
+        ["split", "plan", "{home}/small.toml", "--head", "{home}/coded", "--runs", "1"],
+        ["split", "plan", "{home}/small.toml", "--pictures", "{home}/pictures", "--exit", "{home}/narrow.safetensors", "--runs", "1"],
+        ["split", "plan", "{home}/small.toml", "--pictures", "{home}/pictures", "--exit", "{home}/classes.safetensors", "--runs", "1"],
+        ["split", "exit", "{home}/small.toml", "--pictures", "{home}/pictures", "--layer", "classifier", "-o", "e"],
+        ["split", "exit", "{home}/small.toml", "--pictures", "{home}/pictures", "--layer", "features.1", "--labels", "{home}/labels.json", "-o", "e"],
+        ["export", "{home}/small.toml", "--target", "onnx", "--split", "features.1", "--safety"],
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_gets_one_sentence_and_leaves_nothing(
@@ -209,13 +268,18 @@ def test_a_plan_lists_every_way_with_its_parts_and_says_what_pays(
     )  # fmt: skip
     words = [
         "split", "plan", home / "small.toml", "--uplink", "100kbit/s", "--rtt", "30ms", "--device", profile,
-        "--pictures", home / "pictures", "--head", home / "coded", "--exit", early, "--runs", "3",
+        "--pictures", home / "pictures", "--head", home / "coded-onnx", "--exit", early, "--runs", "3",
     ]  # fmt: skip
     found = edgekit(*words, "--json", "--save-profile", tmp_path / "here.json").json()
     ways = {way["name"]: way for way in found["candidates"]}
-    assert {"local", "JPEG 30", "JPEG 90", "WebP 60", "coded keep 8", "cut at features.0"} <= set(
-        ways
-    )
+    assert {
+        "local",
+        "JPEG 30",
+        "JPEG 90",
+        "WebP 60",
+        "coded-onnx keep 8",
+        "cut at features.0",
+    } <= set(ways)
     assert "exit at features.1, else local" in ways
     cut, local, picture = ways["cut at features.0"], ways["local"], ways["JPEG 30"]
     assert local["bytes_mean"] == 0

@@ -59,14 +59,17 @@ def test_an_early_exit_spares_the_rest_of_those_that_leave():
 
 def test_the_verdict_says_when_splitting_pays_and_when_it_does_not():
     ways = [LOCAL, JPEG, SPLIT]
-    said = verdict(ways, SLOW)
+    said = verdict(ways, SLOW, 1)
     assert said.startswith("Splitting pays at 1 Mbit/s and 30 ms: 'split' takes 100.0 ms, the best")
-    said = verdict(ways, FAST)
+    said = verdict(ways, FAST, 1)
     assert said.startswith("Splitting does not pay at 1 Gbit/s and 2 ms: 'JPEG' takes")
     assert "It pays from" in said
     hopeless = Candidate("split", "split", 2, 300, 1, 2_000, 3_000, 1, 15)
-    assert verdict([LOCAL, JPEG, hopeless], SLOW).endswith("It pays at no bandwidth with this round trip.")  # fmt: skip
-    assert "cannot be judged" in verdict([LOCAL], SLOW)
+    assert verdict([LOCAL, JPEG, hopeless], SLOW, 1).endswith("It pays at no bandwidth with this round trip.")  # fmt: skip
+    assert "cannot be judged" in verdict([LOCAL], SLOW, 1)
+    assert verdict(ways, SLOW, 0.4) == (
+        "Splitting does not pay at 1 Mbit/s and 30 ms: every split loses more than 0.4 points of accuracy."
+    )
 
 
 def test_the_pareto_set_holds_whoever_is_best_at_something():
@@ -125,8 +128,15 @@ def test_bandwidths_and_times_are_read_and_written():
 
 def test_a_profile_is_read_as_it_was_written(tmp_path: Path):
     path = tmp_path / "p.json"
-    LatencyProfile("phone", "net", {"a": 1.5, "b": 2.0}).write(path)
-    assert LatencyProfile.read(path) == LatencyProfile("phone", "net", {"a": 1.5, "b": 2.0})
+    profile = LatencyProfile("phone", "net", {"a": 1.5, "b": 2.0}, input_shape=(1, 3, 8, 8))
+    profile.write(path)
+    assert LatencyProfile.read(path) == profile
+    profile.require_of("net", (1, 3, 8, 8))
+    LatencyProfile("phone", slower=2).require_of("any", (1, 3, 9, 9))
+    with pytest.raises(UsageError, match="measured net, not other; measure other there"):
+        profile.require_of("other", (1, 3, 8, 8))
+    with pytest.raises(UsageError, match="net with the input 1x3x8x8, not 1x3x9x9"):
+        profile.require_of("net", (1, 3, 9, 9))
     data = {"format": "edgekit-latency-profile", "version": 1, "device": "phone", "slower": 8,
             "power_w": {"compute": 3, "send": 2, "idle": 1}}  # fmt: skip
     path.write_text(json.dumps(data))
@@ -144,6 +154,8 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path):
         ({"layers": [{"name": "a", "ms": 1}] * 2}, "two have one name"),
         ({"power_w": {"compute": 1}}, "is damaged"),
         ({"power_w": []}, "is damaged"),
+        ({"model": 5}, "its model is no name"),
+        ({"input": [1, "x"]}, "its input is no shape"),
     ],
 )
 def test_a_profile_that_is_none_gets_a_sentence(tmp_path: Path, change: dict, words: str):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from split_models import entropy
 from torch import Tensor, nn
 
 from edgekit.errors import UsageError
-from edgekit.split.early_exit import NEVER, EarlyExit, ExitOptions, train_exit
+from edgekit.split.early_exit import NEVER, EarlyExit, ExitHead, ExitOptions, front_of, train_exit
 
 
 class Sums(nn.Module):
@@ -59,6 +60,16 @@ def test_what_the_layer_knows_leaves_there_and_is_right(tmp_path: Path):
     assert np.array_equal(again.confidence, answers.confidence)
 
 
+def test_an_exit_of_a_split_network_sits_in_its_head():
+    network = entropy()
+    images = [image.repeat(1, 1, 4, 4) for image in pictures(10, 0.5)]
+    trained = train_exit(network, "head.encoder.0", images, options=ExitOptions(steps=1))
+    assert trained.exit.head.linear.in_features == 5
+    with torch.inference_mode():
+        wanted = network.head.encoder[0](images[0])
+        assert torch.equal(front_of(network, "head.encoder.0")(images[0]), wanted)
+
+
 def test_what_nothing_can_know_never_leaves():
     labels = torch.randint(0, 2, (60,), generator=torch.Generator().manual_seed(0)).tolist()
     network = Sums().eval()
@@ -73,6 +84,15 @@ def test_what_cannot_be_trained_or_read_gets_a_sentence(tmp_path: Path):
         train_exit(Sums(), "early", pictures(3, 0.5))
     with pytest.raises(UsageError, match="no layer 'erly'"):
         train_exit(Sums(), "erly", pictures(20, 0.5))
+    with pytest.raises(UsageError, match="gives a tensor of 2 axes"):
+        train_exit(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), "0", pictures(20, 0.5))
+    with pytest.raises(UsageError, match="belongs to a classifier"):
+        train_exit(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), "0", pictures(20, 0.5))
+    for wrong in (2, -1):
+        with pytest.raises(UsageError, match=f"label {wrong} is no class .* has 0 to 1"):
+            train_exit(Sums(), "early", pictures(20, 0.5), [0] * 19 + [wrong])
+    with pytest.raises(UsageError, match="takes 3 channels, and this network has 4 there"):
+        EarlyExit("early", ExitHead(3, 2), 0.5).answers(Sums(), pictures(1, 0.5))
     for content in (b"", b"x" * 100):
         (tmp_path / "bad").write_bytes(content)
         with pytest.raises(UsageError, match="cannot be read"):

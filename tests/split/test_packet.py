@@ -163,6 +163,8 @@ def test_a_packet_of_another_head_is_refused():
             read_packet(other, data)
     with pytest.raises(PacketError, match="of another head"):
         read_packet(DynamicCodec(4), write_packet(*HEADS["dynamic"]))
+    with pytest.raises(PacketError, match="of another head"):
+        read_packet(DynamicCodec(5, "ab"), write_packet(DynamicCodec(5, "cd"), FLOATS))
 
 
 def test_sizes_that_do_not_belong_to_the_payload_are_damage(head: tuple[Codec, np.ndarray]):

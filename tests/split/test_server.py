@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from serving_cases import (
     CODEC,
-    OPTIONS,
     POISON,
     SLEEP,
     TAIL,
@@ -392,6 +391,5 @@ def test_no_bytes_make_the_server_stop_serving():
             found = await ask_once(address, CODEC, packet(1), LinkOptions(answer_seconds=2))
             assert np.array_equal(sums(found), expected(1))
             assert server.counts.connections == 301
-            assert OPTIONS.connections >= 10
 
     asyncio.run(scenario())

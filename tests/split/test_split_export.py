@@ -13,22 +13,24 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from split_models import CLASSES, SIDE, classifier, networks
+from split_models import CLASSES, SIDE, Classifier, classifier, networks
 from torch import nn
 
 import edgekit
 from edgekit import api
 from edgekit.backends.registry import backend_for
 from edgekit.bundle import Bundle, open_bundle
-from edgekit.errors import ParityError, UsageError
+from edgekit.errors import PacketError, ParityError, UsageError
 from edgekit.split.bundle import GOLDEN_PACKET, SplitBundle
 from edgekit.split.codec import EntropyCodec
 from edgekit.split.early_exit import EarlyExit, ExitHead
-from edgekit.split.packet import Limits, read_header, write_packet
+from edgekit.split.of_network import codec_of
+from edgekit.split.packet import Limits, read_header, read_packet, write_packet
 from edgekit.split.tables import Tables
 from edgekit.split_exporting import SplitOptions, export_split, split_network
 from edgekit.split_parity import before_rounding, near, split_report
 from edgekit.target import find_target
+from edgekit.zoo.split.attach import split_at
 from edgekit.zoo.split.network import SplitTail
 
 CASES = {
@@ -183,6 +185,22 @@ def test_other_numbers_than_those_that_were_exported_are_refused(
     tables.pick([1, 0, 2, 3, 4]).write(folder / "tables.json")
     with pytest.raises(UsageError, match="other numbers than it was exported with"):
         SplitBundle(open_bundle(folder))
+
+
+def test_dynamic_heads_of_as_many_channels_refuse_each_others_packets():
+    torch.manual_seed(1)
+    image = torch.randn(1, 3, SIDE, SIDE)
+    heads = [
+        split_at(classifier().module, "first.0", image),
+        split_at(classifier().module, "first.1", image),  # no tensor more
+        split_at(Classifier(), "first.0", image),
+    ]
+    codecs = [codec_of(head) for head in heads]
+    packet = write_packet(codecs[0], np.zeros((6, 8, 8), np.float32))
+    assert read_packet(codec_of(split_at(classifier().module, "first.0", image)), packet).is_whole
+    for other in codecs[1:]:
+        with pytest.raises(PacketError, match="of another head"):
+            read_packet(other, packet)
 
 
 @pytest.mark.parametrize("damage", [None, {}, {"layer": 1}, []])
