@@ -96,7 +96,7 @@ def test_info_run_and_verify_take_a_split_bundle(edgekit: Command, home: Path):
     ):
         told = edgekit("info", home / name)
         assert told.code == 0
-        for words in ("cut at features.0", coding, head, "tail.onnx", "logits NC 1x5"):
+        for words in ("cut at features.1", coding, head, "tail.onnx", "logits NC 1x5"):
             assert words in told.out
         fields = edgekit("info", home / name, "--json").json()
         assert fields["split"]["channels"] == 8
