@@ -23,7 +23,7 @@ def calibrate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make filters of a detector's hallucinations, and keep them in its bundle."""
+    """Make filters of hallucinations, kept in the bundle."""
     from edgekit import api
 
     with progress("calibrate") as show:

@@ -41,7 +41,10 @@ def label(
     ] = 0.0,
     json: Json = False,
 ) -> None:
-    """Write a teacher's boxes on pictures and videos as annotations in COCO's format, to distil from."""
+    """Write a teacher's boxes on pictures and videos.
+
+    As annotations in COCO's format, to distil from.
+    """
     from edgekit import api
 
     names = tuple(name.strip() for name in classes.split(",")) if classes is not None else ()

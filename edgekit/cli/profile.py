@@ -37,7 +37,7 @@ def profile(
     ] = "5%",
     json: Json = False,
 ) -> None:
-    """Measure what a bundle costs on this machine: latency, layers, memory."""
+    """What a bundle costs here: latency, layers, memory."""
     from edgekit.bundle import open_bundle
     from edgekit.profiling.of_bundle import ProfileOptions
     from edgekit.profiling.timing import TimingOptions
