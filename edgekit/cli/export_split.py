@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.cli.output import print_json, progress
-from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from edgekit.split_exporting import SplitOptions
     from edgekit.target import Target
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MOST_PICTURES = 256
 """Ranges of a channel hardly grow after some dozens."""
 
@@ -76,21 +74,10 @@ def export_split_model(
 
 def _pictures(model: Model, folder: Path) -> Iterator[Tensor]:
     """As the model takes them, one at a time."""
-    import torch
+    from edgekit.detection.picture_file import picture_files, read_picture
+    from edgekit.split.picture import seen
+    from edgekit.split_pictures import inputs_of, required_contract
 
-    from edgekit.detection.picture_file import read_picture
-    from edgekit.image_contract import ImageContract
-    from edgekit.split.picture import as_input, seen
-
-    contract = model.recipe.contract if model.recipe else None
-    if not isinstance(contract, ImageContract):
-        raise UsageError(f"{model.name} has no recipe that says how a picture becomes its input.")
-    height, width = model.example_inputs[0].shape[-2:]
-    contract = replace(contract, height=height, width=width)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder of pictures to calibrate with.")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    if not files:
-        raise UsageError(f"{folder} holds no pictures ({', '.join(PICTURES)}).")
-    for path in files[:MOST_PICTURES]:
-        yield torch.from_numpy(as_input(seen(read_picture(path), contract).pixels, contract))
+    contract = required_contract(model)
+    for path in picture_files(folder)[:MOST_PICTURES]:
+        yield from inputs_of([seen(read_picture(path), contract).pixels], contract)

@@ -14,7 +14,7 @@ from edgekit.errors import MissingEnvironmentError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.model import Model
-    from edgekit.split_planning import Pictures
+    from edgekit.split_pictures import Pictures
 
 UNITS = {"bit/s": 1.0, "kbit/s": 1e3, "mbit/s": 1e6, "gbit/s": 1e9}
 
@@ -73,7 +73,8 @@ def plan(
     from edgekit.bundle import open_bundle
     from edgekit.split.bundle import SplitBundle
     from edgekit.split.early_exit import EarlyExit
-    from edgekit.split_planning import PlanOptions, split_plan
+    from edgekit.split_measuring import PlanOptions
+    from edgekit.split_planning import split_plan
 
     heads = [SplitBundle(open_bundle(path)) for path in head or []]
     exits = [EarlyExit.read(path) for path in exit_file or []]
@@ -110,14 +111,14 @@ def train_early_exit(
     if not output.absolute().parent.is_dir():
         raise MissingEnvironmentError(f"There is no folder {output.absolute().parent}.")
     from edgekit.split.early_exit import ExitOptions, train_exit
-    from edgekit.split_planning import inputs_of
+    from edgekit.split_pictures import inputs_of, required_contract
 
     with progress("load"):
         loaded = _model(model, weights, size)
         seen = _pictures(loaded, pictures, labels)
     assert seen is not None
     with progress("train"):
-        images = inputs_of(loaded, seen)
+        images = inputs_of(seen.pixels, required_contract(loaded))
         made = train_exit(loaded.module, layer, images, seen.labels, ExitOptions(steps))
     made.exit.write(output)
     if json:
@@ -175,13 +176,11 @@ def _model(name: str, weights: str | None, size: str | None) -> Model:
 
 
 def _pictures(model: Model, folder: Path | None, labels: Path | None) -> Pictures | None:
-    from edgekit.split_planning import read_pictures, sized_contract
+    from edgekit.split_pictures import read_pictures, required_contract
 
     if folder is None:
         return None
-    contract = sized_contract(model)
-    if contract is None:
-        raise UsageError(f"{model.name} has no recipe that says how a picture becomes its input.")
+    contract = required_contract(model)
     return read_pictures(folder, contract, None if labels is None else _labels(labels))
 
 

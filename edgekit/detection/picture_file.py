@@ -10,10 +10,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgekit.errors import UsageError, first_line
 
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 LARGEST_MEGAPIXELS = 178
 """Beyond it Pillow refuses a file as a decompression bomb."""
 PAPER = (255, 255, 255)
 """What transparent parts lie on."""
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Those that lie in a folder, by name. Raises UsageError if there is none."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder of pictures.")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UsageError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}).")
+    return files
 
 
 def read_picture(path: Path, *, upright: bool = True) -> Image.Image:

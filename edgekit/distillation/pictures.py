@@ -13,12 +13,10 @@ from torch.utils.data import Dataset
 
 from edgekit.detection.annotated_picture import another_size, read_annotated
 from edgekit.detection.coco_annotations import Annotations, read_annotations
-from edgekit.detection.picture_file import read_picture
+from edgekit.detection.picture_file import SUFFIXES, read_picture
 from edgekit.distillation.damage import DamagedError, OnDamage, readable
 from edgekit.distillation.run_folder import digest
 from edgekit.errors import UsageError, first_line
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 @dataclass(frozen=True)

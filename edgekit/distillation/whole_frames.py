@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from edgekit.detection.picture_file import read_picture
-from edgekit.distillation import pictures, video_files
+from edgekit.detection.picture_file import SUFFIXES, read_picture
+from edgekit.distillation import video_files
 from edgekit.distillation.damage import readable
 from edgekit.distillation.scenes import Video, scan
 from edgekit.errors import MissingEnvironmentError, UsageError, first_line
@@ -49,12 +49,12 @@ class WholeFrames:
             raise UsageError(f"There is no file or folder {data}.")
         self._root = data if data.is_dir() else data.parent
         files = sorted(data.rglob("*")) if data.is_dir() else [data]
-        self._pictures = [file for file in files if file.suffix.lower() in pictures.SUFFIXES]
+        self._pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
         found = [file for file in files if file.suffix.lower() in video_files.SUFFIXES]
         if not self._pictures and not found:
             raise UsageError(
                 f"{data} holds no pictures and no videos: no file ends in "
-                f"{', '.join((*pictures.SUFFIXES, *video_files.SUFFIXES))}."
+                f"{', '.join((*SUFFIXES, *video_files.SUFFIXES))}."
             )
         self._videos = readable(found, scan, "refuse", "Remove them.")[0] if found else {}
         self._every, self._held_out = every, held_out

@@ -20,7 +20,9 @@ from edgekit.split.early_exit import EarlyExit, ExitHead
 from edgekit.split.latency_profile import LatencyProfile
 from edgekit.split.of_network import codec_of
 from edgekit.split.packet import Placement, read_packet, write_packet
-from edgekit.split_planning import Pictures, PlanOptions, SplitPlan, inputs_of, split_plan
+from edgekit.split_measuring import PlanOptions
+from edgekit.split_pictures import Pictures, inputs_of, required_contract
+from edgekit.split_planning import SplitPlan, split_plan
 from edgekit.zoo.split.attach import split_at
 
 OPTIONS = PlanOptions(Link(1e6, 30), runs=1, within_points=1)
@@ -87,7 +89,9 @@ def test_a_cut_loses_what_its_eight_bits_lose_and_takes_the_bytes_that_are_sent(
     codec = codec_of(network)
     head, tail = network.head_for_device(), network.tail_for_server()
     right, sizes = [], []
-    for image, place in zip(inputs_of(model, pictures), pictures.placements, strict=True):
+    for image, place in zip(
+        inputs_of(pictures.pixels, required_contract(model)), pictures.placements, strict=True
+    ):
         packet = write_packet(codec, head(image)[0].numpy(), None, place)
         made = tail(torch.from_numpy(read_packet(codec, packet).values)[None])
         right.append(int(made.argmax()) == int(model.module(image).argmax()))
