@@ -6,7 +6,6 @@ so that a cut behind a module is a tensor of the optimised graph: all nodes that
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections import defaultdict
@@ -18,15 +17,13 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnxruntime
 
+from edgekit.backends.onnx.kernel_events import profiled_runs
 from edgekit.backends.onnx.load import load
-from edgekit.backends.onnx.session import SessionOptions, session_settings
+from edgekit.backends.onnx.session import SessionOptions
 from edgekit.backends.onnx.write import OnnxOptions, write
 from edgekit.backends.runnable import Array
 from edgekit.program.program import Program
 from edgekit.program.source import module_paths
-
-MICROSECONDS = 1e-3
-KERNEL = "_kernel_time"
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,14 @@ def layer_times(
 ) -> LayerTimes:
     """Shares of layers by the medians of their nodes, after a warm-up. Raises ConversionError for what ONNX cannot hold."""
     with TemporaryDirectory(prefix="edgekit-layers-") as name:
-        folder = Path(name)
-        path = folder / "network.onnx"
+        path = Path(name) / "network.onnx"
         write(program, path, OnnxOptions())
         total_ms = _whole(path, inputs, runs, threads)
-        optimised, node_ms = _profiled(path, folder, inputs, runs, threads)
-        found = _cuts(optimised, node_ms, _ends(program))
+        # Without the layout by blocks of channels, which renames the tensors; the shares hardly differ.
+        options = SessionOptions(threads=threads, optimisation="extended")
+        seen = profiled_runs(path, inputs, options, runs)
+        node_ms = {kernel.name: statistics.median(kernel.times_ms) for kernel in seen.kernels}
+        found = _cuts(seen.graph, node_ms, _ends(program))
     measured = sum(node_ms.values())
     scale = total_ms / measured if measured else 1.0
     cuts = tuple(LayerCut(cut.layer, cut.shape, scale * cut.head_ms) for cut in found)
@@ -83,29 +82,6 @@ def _whole(path: Path, inputs: Mapping[str, Array], runs: int, threads: int) -> 
         file.run(inputs)
         times.append(time.perf_counter() - started)
     return 1000 * min(times[2:])
-
-
-def _profiled(
-    path: Path, folder: Path, inputs: Mapping[str, Array], runs: int, threads: int
-) -> tuple[onnx.ModelProto, dict[str, float]]:
-    """The graph as onnxruntime runs it, and the median of each of its nodes.
-
-    Without its layout by blocks of channels, which renames the tensors; the shares hardly differ.
-    """
-    settings = session_settings(SessionOptions(threads=threads, optimisation="extended"))
-    settings.enable_profiling = True
-    settings.profile_file_prefix = str(folder / "profile")
-    settings.optimized_model_filepath = str(folder / "optimised.onnx")
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    for _ in range(runs + 2):
-        session.run(None, dict(inputs))
-    events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-    times: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
-            times[event["name"].removesuffix(KERNEL)].append(MICROSECONDS * event["dur"])
-    optimised = onnx.load(str(folder / "optimised.onnx"))
-    return optimised, {name: statistics.median(values[2:] or values) for name, values in times.items()}  # fmt: skip
 
 
 def _ends(program: Program) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,20 +9,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
+from edgekit.backends.onnx.kernel_events import KernelEvents, profiled_runs
 from edgekit.backends.onnx.module_note import MODULE_NOTE
-from edgekit.backends.onnx.session import SessionOptions, session_settings
+from edgekit.backends.onnx.session import SessionOptions
 from edgekit.backends.runnable import Array
 from edgekit.profiling.macs import FILTERS, macs
 from edgekit.profiling.roofline import Bound, Roofline
 
 RUNS = 30
-WARM_UP_RUNS = 5
-MOST_EVENTS = 500_000
-"""onnxruntime drops events after a million (onnxruntime#16334)."""
 ALIGNMENT = 16
-SUFFIX = "_kernel_time"
 BLOCKS_OF_CHANNELS = "_nchwc"
 """What onnxruntime adds to the names of nodes that it lays out so."""
 INTEGERS = {"int8", "uint8"}
@@ -117,30 +110,10 @@ def profile_kernels(
     path: Path, feeds: Mapping[str, Array], options: SessionOptions, roofline: Roofline, runs: int
 ) -> Kernels:
     """Run the file with onnxruntime's profiler on; `runs` is what `Kernels.runs` says."""
-    settings = session_settings(options)
-    settings.enable_profiling = True
-    with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as folder:
-        settings.profile_file_prefix = str(Path(folder) / "run")
-        settings.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
-        )
-        model = onnx.load(settings.optimized_model_filepath)
-        filters, written = _filters(model), _Written.of(path)
-        affordable = MOST_EVENTS // max(1, len(model.graph.node))
-        for _ in range(WARM_UP_RUNS + max(3, min(RUNS, affordable))):
-            session.run(None, dict(feeds))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    by_node: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    whole = []
-    for event in events:
-        if event["cat"] == "Node" and event["name"].endswith(SUFFIX):
-            by_node[int(event["args"]["node_index"])].append(event)
-        elif event["name"] == "model_run":
-            whole.append(event["dur"] / 1e3)
-    kernels = (_kernel(seen, filters, written, roofline) for seen in by_node.values())
-    whole_ms = float(np.median(whole[WARM_UP_RUNS:]))
-    return Kernels(path.name, runs, tuple(kernels), whole_ms)
+    seen = profiled_runs(path, feeds, options, RUNS)
+    filters, written = _filters(seen.graph), _Written.of(path)
+    kernels = (_kernel(events, filters, written, roofline) for events in seen.kernels)
+    return Kernels(path.name, runs, tuple(kernels), float(np.median(seen.whole_ms)))
 
 
 def _filters(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -180,15 +153,12 @@ class _Written:
 
 
 def _kernel(
-    events: list[dict[str, Any]],
+    events: KernelEvents,
     filters: Mapping[str, tuple[int, ...]],
     written: _Written,
     roofline: Roofline,
 ) -> Kernel:
-    """Of one node's events, run after run."""
-    arguments = events[0]["args"]
-    name = str(events[0]["name"]).removesuffix(SUFFIX)
-    times = [event["dur"] / 1e3 for event in events[WARM_UP_RUNS:]]
+    name, arguments = events.name, events.arguments
     inputs = _shapes(arguments["input_type_shape"])
     outputs = _shapes(arguments["output_type_shape"])
     known = name.removesuffix(BLOCKS_OF_CHANNELS)
@@ -211,8 +181,8 @@ def _kernel(
         inputs=inputs,
         outputs=outputs,
         element_type=types[0] if types else "",
-        p50_ms=float(np.median(times)),
-        p90_ms=float(np.percentile(times, 90)),
+        p50_ms=float(np.median(events.times_ms)),
+        p90_ms=float(np.percentile(events.times_ms, 90)),
         macs=counted,
         parameter_bytes=parameter_bytes,
         read_bytes=read,
