@@ -17,14 +17,14 @@ from edgekit.detection.detector import detector_of_model
 PICTURES = 30
 
 
-def write_talkative_weights(recipe: str, path: Path) -> None:
-    """Of a LeYOLO, with great weights and biases where its scores are made."""
+def write_talkative_weights(recipe: str, path: Path, bias: float = -1.0) -> None:
+    """Of a LeYOLO, with great weights and biases, of `bias` and more, where its scores are made."""
     network: Any = api.load(recipe).module
     with torch.no_grad():
         for level, branch in enumerate(network.head.cv3):
             generator = torch.Generator().manual_seed(level)
             branch[-1].weight.copy_(torch.randn(branch[-1].weight.shape, generator=generator))
-            branch[-1].bias.fill_(level / 2 - 1)
+            branch[-1].bias.fill_(level / 2 + bias)
     save_file(network.state_dict(), path)
 
 
