@@ -47,7 +47,7 @@ from edgekit.detection.in_the_file import with_evidence
 from edgekit.detection.known_boxes import calibrated, known_boxes
 from edgekit.detection.safety import FILTERS, Safety
 from edgekit.errors import EdgekitError
-from edgekit.report import aligned
+from edgekit.report import aligned, json_number
 
 UNKNOWN = ("near", "far")
 
@@ -175,7 +175,14 @@ def main() -> None:
             sys.exit(f"hallucinations: {error}")
     print(table(rows))
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        strict = [
+            {
+                key: json_number(value) if isinstance(value, float) else value
+                for key, value in asdict(row).items()
+            }
+            for row in rows
+        ]
+        options.json.write_text(json.dumps(strict, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Every run takes the same steps, on the same 256 pictures, from the same seed, on
 held-out frames: 256x256 pixels in the middle of five frames of each clip of mini_quality.py. Runs of the time convolutions begin
 with the shipped student instead, and move those alone, as the recipe's last stage does. A finished run is kept as
 RUNS/NAME.json and not made again; one that was stopped is resumed. At the end all kinds of network are timed in
-onnxruntime by turns at 512x512, and the tables of models/turbo-vaed-mini.md are printed.
+onnxruntime by turns at 512x512, and what was found is printed as tables for a card.
 """
 
 from __future__ import annotations
