@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from rewritten import Edited, Written
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.program.rules.half_safe_norm import HalfSafeRMSNorm
 from edgekit.program.rules.written_out import (
-    WrittenHardtanhBounds,
+    WrittenBounds,
     WrittenPoolStride,
     WrittenRMSNorm,
     WrittenTanhGelu,
@@ -62,8 +64,21 @@ def test_a_pooling_stride_that_is_left_out_is_the_kernel(rank: int) -> None:
 
 def test_whole_bounds_of_a_hardtanh_become_fractions() -> None:
     x = torch.linspace(-12, 12, 49)
-    whole = Edited(nn.Hardtanh(-7, 8), [x], WrittenHardtanhBounds())
+    whole = Edited(nn.Hardtanh(-7, 8), [x], WrittenBounds())
     whole.assert_equal(0)
     (node,) = whole.nodes
     assert [type(bound) for bound in node.args[1:]] == [float, float]
-    assert not Edited(nn.Hardtanh(-7.0, 8.0), [x], WrittenHardtanhBounds()).decisions
+    assert not Edited(nn.Hardtanh(-7.0, 8.0), [x], WrittenBounds()).decisions
+
+
+@pytest.mark.parametrize("clamp", [torch.clamp_min, torch.clamp_max])
+def test_a_whole_bound_of_fractions_becomes_a_fraction_and_one_of_integers_stays(
+    clamp: Callable[[Tensor, float], Tensor],
+) -> None:
+    x = torch.linspace(-12, 12, 49)
+    whole = Edited(Written(lambda x: clamp(x, 3)), [x], WrittenBounds())
+    whole.assert_equal(0)
+    (node,) = whole.nodes
+    assert type(node.args[1]) is float
+    assert not Edited(Written(lambda x: clamp(x, 3.0)), [x], WrittenBounds()).decisions
+    assert not Edited(Written(lambda x: clamp(x, 3)), [x.int()], WrittenBounds()).decisions

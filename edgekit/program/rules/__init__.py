@@ -20,7 +20,7 @@ from edgekit.program.rules.shape_chain import CollapseShapeChains
 from edgekit.program.rules.time_padding import NameRepeatedFrames, NameRepeatedSlices
 from edgekit.program.rules.two_move_shuffle import TwoMoveShuffle
 from edgekit.program.rules.written_out import (
-    WrittenHardtanhBounds,
+    WrittenBounds,
     WrittenPoolStride,
     WrittenRMSNorm,
     WrittenTanhGelu,
@@ -50,7 +50,7 @@ def rules(*, half: bool, runtime: Sequence[str] = ()) -> list[Rule]:
         WrittenRMSNorm(),
         WrittenTanhGelu(),
         WrittenPoolStride(),
-        WrittenHardtanhBounds(),
+        WrittenBounds(),
         GroupNormAtRank4(),
         NameRepeatedFrames(),
         NameRepeatedSlices(),

@@ -4,9 +4,11 @@
     gelu(x, "tanh")          =  x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x³)))
     max_pool(x, kernel)      =  max_pool(x, kernel, stride=kernel)
     hardtanh(x, -7, 8)       =  hardtanh(x, -7.0, 8.0)
+    clamp_min(x, 0)          =  clamp_min(x, 0.0)              and clamp_max, of fractions
 
 Its rms_norm needs an epsilon that torch leaves out by default, and its gelu writes EXACT for "tanh".
-Its max_pool refuses a stride that is left out, and its hardtanh bounds that are whole numbers.
+Its max_pool refuses a stride that is left out; its hardtanh, clamp_min and clamp_max refuse bounds of
+fractions that are written as whole numbers.
 The norm is then also what `half-safe-rms-norm` looks for.
 """
 
@@ -80,15 +82,20 @@ class WrittenPoolStride(Rule):
         return edit.call(match.target, source, kernel, kernel, *others[1:], **match.kwargs)
 
 
-class WrittenHardtanhBounds(Rule):
-    name = "written-hardtanh-bounds"
+class WrittenBounds(Rule):
+    name = "written-bounds"
 
     def match(self, node: Node, edit: GraphEditor) -> Node | None:
-        if node.target is not aten.hardtanh.default:
+        bounded = (aten.hardtanh.default, aten.clamp_min.default, aten.clamp_max.default)
+        if node.target not in bounded or not node.meta["val"].is_floating_point():
             return None
-        bounds = [argument(node, 1, -1.0), argument(node, 2, 1.0)]
-        return node if any(isinstance(bound, int) for bound in bounds) else None
+        return node if any(isinstance(bound, int) for bound in self._bounds(node)) else None
 
     def replace(self, match: Node, edit: GraphEditor) -> Node:
-        low, high = float(argument(match, 1, -1.0)), float(argument(match, 2, 1.0))
-        return edit.call(match.target, argument(match, 0), low, high)
+        bounds = (float(bound) for bound in self._bounds(match))
+        return edit.call(match.target, argument(match, 0), *bounds)
+
+    def _bounds(self, node: Node) -> tuple[float, ...]:
+        if node.target is aten.hardtanh.default:
+            return argument(node, 1, -1.0), argument(node, 2, 1.0)
+        return (argument(node, 1),)
