@@ -8,19 +8,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.output import Json, print_json, progress
-from edgekit.errors import UsageError
+from edgekit.errors import LinkError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.profiling.of_bundle import ProfileOptions
+    from edgekit.profiling.result import Profile
 
 REGRESSED = 3
 
 
 def profile(
-    bundle: Annotated[Path, typer.Argument(help="A folder that `edgekit export` wrote, for ONNX.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A folder that `edgekit export` wrote, for ONNX.")
+    ] = None,
     other: Annotated[
         Path | None, typer.Argument(help="Another one, to compare with the first, run in turns.")
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="local; ssh://user@host[:port][/path/to/python]; adb://serial[/path/to/python]; or folder:PATH, "
+            "a package to copy to a device."
+        ),
+    ] = "local",
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", help="Show a report that a device wrote, instead of measuring."),
     ] = None,
     threads: Annotated[
         int, typer.Option(min=0, help="Of one run; 0: as many as there are CPUs.")
@@ -37,30 +51,35 @@ def profile(
     ] = "5%",
     json: Json = False,
 ) -> None:
-    """What a bundle costs here: latency, layers, memory."""
+    """What a bundle costs on a device: latency, layers, memory."""
     from edgekit.bundle import open_bundle
     from edgekit.profiling.of_bundle import ProfileOptions
     from edgekit.profiling.timing import TimingOptions
 
     options = ProfileOptions(threads, TimingOptions(seconds))
-    opened = open_bundle(bundle)
-    if other is not None:
-        if baseline is not None:
-            raise UsageError("Give a second bundle or --baseline, not both.")
+    opened = open_bundle(bundle) if bundle is not None else None
+    if other is not None and opened is not None:
+        if baseline is not None or from_file is not None or device != "local":
+            raise UsageError(
+                "Two bundles are compared on this machine; leave --baseline, --from and --device away."
+            )
         _compare(opened, open_bundle(other), options, json=json)
         return
     from edgekit.planning import parse_share
     from edgekit.profiling.comparison import against_baseline, read_baseline
-    from edgekit.profiling.of_bundle import machine_here, profile_bundle
+    from edgekit.profiling.of_bundle import machine_here
 
     most = parse_share(max_regression, "the median")
     before = read_baseline(baseline) if baseline is not None else None
-    if before is not None:  # before the long work
+    if before is not None and device == "local" and from_file is None:  # before the long work
         before.require_same(options.threads_used, machine_here())
-    with progress("profile") as show:
-        found = profile_bundle(opened, options, show)
+    found = _found(opened, device, from_file, options)
+    if isinstance(found, Path):
+        _print_package(found, json=json)
+        return
     regression = None
     if before is not None:
+        before.require_same(found.threads, found.machine)
         regression = against_baseline(found.timing.latency, before, most)
     if json:
         print_json(found.to_json() | ({"regression": regression.to_json()} if regression else {}))
@@ -68,7 +87,36 @@ def profile(
         print(found.text())
         if regression:
             print(f"\n{regression.sentence()}")
+    if found.incomplete and from_file is None:
+        raise LinkError(
+            f"The measurement broke off: {found.incomplete}. What was measured until then is shown, and marked."
+        )
     raise typer.Exit(0 if regression is None or regression.passed else REGRESSED)
+
+
+def _found(
+    bundle: Bundle | None, device: str, report: Path | None, options: ProfileOptions
+) -> Profile | Path:
+    """Measured, or read. A Path is a package's."""
+    from edgekit.profiling.devices.device import find_device
+    from edgekit.profiling.report_file import read_report
+
+    if report is not None:
+        if device != "local":
+            raise UsageError("A report is read or a device is asked; give --from or --device.")
+        return read_report(report, bundle)
+    if bundle is None:
+        raise UsageError("Give a bundle to measure, or a device's report with --from.")
+    asked = find_device(device)
+    with progress("profile") as show:
+        return asked.measure(bundle, options, show)
+
+
+def _print_package(place: Path, *, json: bool) -> None:
+    if json:
+        print_json({"package": str(place)})
+        return
+    print(f"wrote {place}: copy it to the device and do there what its README.txt says")
 
 
 def _compare(first: Bundle, second: Bundle, options: ProfileOptions, *, json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekit.plan.choose import in_units
 from edgekit.profiling.footprint import Footprint
+from edgekit.profiling.golden import Golden
 from edgekit.profiling.kernels import ALIGNMENT, Kernel, Kernels
 from edgekit.profiling.machine import Condition, Machine
 from edgekit.profiling.opening import Opening
@@ -32,10 +33,14 @@ class Profile:
     timing: Timing
     throughput: dict[int, float]
     """Runs a second, by callers at once."""
-    opening: Opening
+    opening: Opening | None
     kernels: tuple[Kernels, ...]
-    roofline: Roofline
+    roofline: Roofline | None
     footprint: Footprint
+    golden: Golden | None = None
+    """Of a device, which proves first that it computes what the model computes."""
+    incomplete: str = ""
+    """Why the measurement broke off, as a clause; what came later is missing."""
 
     @property
     def summed_ms(self) -> float:
@@ -43,13 +48,16 @@ class Profile:
         return sum(file.runs * file.summed_ms for file in self.kernels)
 
     @property
-    def gap(self) -> float:
+    def gap(self) -> float | None:
         """Of the end-to-end time, what no kernel takes: the runtime itself, and a plan's copies."""
+        if not self.kernels:
+            return None
         return 1 - self.summed_ms / self.timing.latency.median
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
+            "complete": not self.incomplete,
             "bundle": self.bundle,
             "files": self.files,
             "disk_bytes": self.disk_bytes,
@@ -63,9 +71,10 @@ class Profile:
             "warm_up": {"runs": self.timing.warm_up.runs, "is_steady": self.timing.warm_up.is_steady,
                         "first_ms": self.timing.warm_up.first_ms},
             "throughput_per_s": {str(callers): rate for callers, rate in self.throughput.items()},
-            "load_ms": self.opening.to_json(),
+            "golden": self.golden.to_json() if self.golden else None,
+            "load_ms": self.opening.to_json() if self.opening else None,
             "memory_bytes": self.footprint.to_json(),
-            "roofline": self.roofline.to_json(),
+            "roofline": self.roofline.to_json() if self.roofline else None,
             "layers": [file.to_json() for file in self.kernels],
             "kernels_ms": self.summed_ms,
             "gap": self.gap,
@@ -77,30 +86,52 @@ class Profile:
         )
 
     def _head(self) -> str:
-        latency = self.timing.latency
+        latency, rates = self.timing.latency, self.throughput.items()
         rows = [
             ("device", self.machine.sentence()),
+            ("golden", self.golden.sentence() if self.golden else ""),
             ("latency", f"{latency.median:.2f} ms median ({latency.interval.low:.2f} to {latency.interval.high:.2f} at 95 %), "
                         f"p90 {latency.percentile(90):.2f}, p99 {latency.percentile(99):.2f}, min {min(latency.samples):.2f}; "
-                        f"{len(latency.samples)} runs on {self.threads} thread(s)"),
-            ("throughput", ", ".join(f"{rate:.1f}/s with {n} caller{'s' * (n > 1)}" for n, rate in self.throughput.items())),
-            ("from disk", f"{self.opening.cold_ms:.0f} ms {'cold' if self.opening.is_cold else 'first'}, "
-                          f"{self.opening.warm_ms:.0f} ms warm, first run {self.opening.first_run_ms:.1f} ms; {in_units(self.disk_bytes)} of files"),
+                        f"{len(latency.samples)} runs on {f'{self.threads} thread(s)' if self.threads else 'threads of its own choice'}"),
+            ("throughput", ", ".join(f"{rate:.1f}/s with {n} caller{'s' * (n > 1)}" for n, rate in rates)),
+            ("from disk", self._opening_told()),
             ("kernels", self._kernels_told()),
-            ("roofline", f"{self.roofline.gmacs_per_s:.1f} GMAC/s, {self.roofline.gbytes_per_s:.1f} GB/s measured here"),
+            ("roofline", self._ceilings_told()),
         ]  # fmt: skip
-        lines = [f"{name:<11} {value}" for name, value in rows]
+        lines = [f"{name:<11} {value}" for name, value in rows if value]
         return "\n".join([*lines, *self.remarks()])
 
+    def _opening_told(self) -> str:
+        if self.opening is None:
+            return ""
+        opening, kind = self.opening, "cold" if self.opening.is_cold else "first"
+        return (
+            f"{opening.cold_ms:.0f} ms {kind}, {opening.warm_ms:.0f} ms warm, first run "
+            f"{opening.first_run_ms:.1f} ms; {in_units(self.disk_bytes)} of files"
+        )
+
     def _kernels_told(self) -> str:
+        if self.gap is None:
+            return ""
         told = f"{self.summed_ms:.2f} ms in all"
         if self.gap < 0:  # of kernels of microseconds
             return f"{told}, {-self.gap:.1%} more than the latency: so much the profiler itself costs here"
         return f"{told}; {self.gap:.1%} of the latency is none of theirs"
 
+    def _ceilings_told(self) -> str:
+        if self.roofline is None:
+            return ""
+        return f"{self.roofline.gmacs_per_s:.1f} GMAC/s, {self.roofline.gbytes_per_s:.1f} GB/s measured with the same threads"
+
     def remarks(self) -> list[str]:
         """What makes the figures less than they seem."""
         latency, said = self.timing.latency, []
+        if self.incomplete:
+            said.append(f"incomplete: {self.incomplete}")
+        if self.golden and not self.golden.passed:
+            said.append(
+                "the device computes something else than the model: its times are of no use"
+            )
         if not self.timing.warm_up.is_steady:
             said.append(
                 f"not steady after {self.timing.warm_up.runs} runs of warm-up: other work, or a machine that changes its speed"
@@ -117,6 +148,8 @@ class Profile:
         return [f"note        {sentence}" for sentence in said]
 
     def _layers(self) -> str:
+        if not self.kernels:
+            return ""
         counted = [
             (file.runs * kernel.p50_ms, kernel, file.runs)
             for file in self.kernels
@@ -135,6 +168,8 @@ class Profile:
         return f"{aligned(rows)}\n* channels that fill no blocks of {ALIGNMENT}{more}"
 
     def _operators(self) -> str:
+        if not self.kernels:
+            return ""
         taken: dict[str, float] = {}
         for file in self.kernels:
             for kernel in file.kernels:
@@ -170,6 +205,6 @@ def _row(kernel: Kernel, runs: int, share: float) -> tuple[str, ...]:
         f"{runs * kernel.p50_ms:.3f}",
         f"{share:.1%}",
         f"{kernel.gmacs_per_s:.1f}" if kernel.macs else "-",
-        kernel.bound,
+        kernel.bound or "-",
         "-" if kernel.live_bytes is None else in_units(kernel.live_bytes),
     )
