@@ -40,6 +40,12 @@ def profile(
         int, typer.Option(min=0, help="Of one run; 0: as many as there are CPUs.")
     ] = 0,
     seconds: Annotated[float, typer.Option(help="To measure latency for.")] = 10.0,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a detector or classifier: measure all steps from this picture's file to boxes, here."
+        ),
+    ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier profile, as --json wrote it, to compare with.")
     ] = None,
@@ -56,7 +62,9 @@ def profile(
     from edgekit.profiling.of_bundle import ProfileOptions
     from edgekit.profiling.timing import TimingOptions
 
-    options = ProfileOptions(threads, TimingOptions(seconds))
+    options = ProfileOptions(threads, TimingOptions(seconds), image)
+    if image is not None and (device != "local" or from_file is not None or other is not None):
+        raise UsageError("--image is measured on this machine, of one bundle.")
     opened = open_bundle(bundle) if bundle is not None else None
     if other is not None and opened is not None:
         if baseline is not None or from_file is not None or device != "local":

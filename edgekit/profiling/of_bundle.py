@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import onnxruntime
 
@@ -11,6 +12,7 @@ from edgekit.backends.onnx.session import allowed_cpus
 from edgekit.bundle import Bundle
 from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
+from edgekit.profiling.end_to_end import measure_end_to_end
 from edgekit.profiling.footprint import bundle_bytes, measure_footprint
 from edgekit.profiling.kernels import Kernels, profile_kernels
 from edgekit.profiling.machine import Machine, condition_now, this_machine
@@ -30,6 +32,8 @@ class ProfileOptions:
     threads: int = 0
     """0: as many as this process may use."""
     timing: TimingOptions = field(default_factory=TimingOptions)
+    picture: Path | None = None
+    """To measure all steps from its file to boxes or classes."""
 
     @property
     def threads_used(self) -> int:
@@ -56,6 +60,10 @@ def profile_bundle(
     progress("layers")
     roofline = measure_roofline(threads)
     kernels = _kernels(opened, sessions, roofline)
+    end_to_end = None
+    if options.picture is not None:
+        progress("picture")
+        end_to_end = measure_end_to_end(opened, options.picture, options.timing.seconds)
     progress("memory")
     return Profile(
         bundle=bundle.path.name,
@@ -71,6 +79,7 @@ def profile_bundle(
         kernels=kernels,
         roofline=roofline,
         footprint=measure_footprint(opened, kernels, threads),
+        end_to_end=end_to_end,
     )
 
 

@@ -1,11 +1,13 @@
 """The schema of reports, `export/board/report.schema.json`, checked with what it uses of JSON Schema.
 
-That is: type, const, enum, required, properties, additionalProperties, items, minItems, minimum, $ref.
+That is: type, const, enum, required, properties, additionalProperties, propertyNames (pattern), items,
+minItems, minimum, $ref.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -42,7 +44,11 @@ def _faults(value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:
         for name in schema.get("required", ()):
             if name not in value:
                 yield f"{place or 'it'} has no '{name}'"
+        pattern = schema.get("propertyNames", {}).get("pattern", "")
         for name, item in value.items():
+            if not re.search(pattern, name):
+                yield f"{place or 'it'} has a field {name[:40]!r}, which does not match {pattern}"
+                return
             inner = properties.get(name, schema.get("additionalProperties", {}))
             yield from _faults(item, inner, f"{place}.{name}".lstrip("."))
     elif isinstance(value, list):

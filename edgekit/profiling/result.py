@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.plan.choose import in_units
+from edgekit.profiling.end_to_end import EndToEnd
 from edgekit.profiling.footprint import Footprint
 from edgekit.profiling.golden import Golden
 from edgekit.profiling.kernels import ALIGNMENT, Kernel, Kernels
@@ -37,6 +38,8 @@ class Profile:
     kernels: tuple[Kernels, ...]
     roofline: Roofline | None
     footprint: Footprint
+    end_to_end: EndToEnd | None = None
+    """Where a picture was given."""
     golden: Golden | None = None
     """Of a device, which proves first that it computes what the model computes."""
     incomplete: str = ""
@@ -78,11 +81,15 @@ class Profile:
             "layers": [file.to_json() for file in self.kernels],
             "kernels_ms": self.summed_ms,
             "gap": self.gap,
+            "end_to_end": self.end_to_end.to_json() if self.end_to_end else None,
         }  # fmt: skip
 
     def text(self) -> str:
         return "\n\n".join(
-            filter(None, (self._head(), self._layers(), self._operators(), self._memory()))
+            filter(
+                None,
+                (self._head(), self._layers(), self._operators(), self._memory(), self._picture()),
+            )
         )
 
     def _head(self) -> str:
@@ -178,6 +185,9 @@ class Profile:
         return "by operator: " + ", ".join(
             f"{name} {ms / max(1e-9, self.summed_ms):.0%}" for name, ms in shares[:8]
         )
+
+    def _picture(self) -> str:
+        return self.end_to_end.text() if self.end_to_end else ""
 
     def _memory(self) -> str:
         found = self.footprint
