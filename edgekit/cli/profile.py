@@ -55,6 +55,9 @@ def profile(
             help="With --baseline: most that the median may have grown; else exit code 3."
         ),
     ] = "5%",
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as one HTML file that needs nothing else.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """What a bundle costs on a device: latency, layers, memory."""
@@ -76,6 +79,7 @@ def profile(
     from edgekit.planning import parse_share
     from edgekit.profiling.comparison import against_baseline, read_baseline
     from edgekit.profiling.of_bundle import machine_here
+    from edgekit.profiling.page import write_page
 
     most = parse_share(max_regression, "the median")
     before = read_baseline(baseline) if baseline is not None else None
@@ -89,6 +93,8 @@ def profile(
     if before is not None:
         before.require_same(found.threads, found.machine)
         regression = against_baseline(found.timing.latency, before, most)
+    if html is not None:
+        write_page(found, html)
     if json:
         print_json(found.to_json() | ({"regression": regression.to_json()} if regression else {}))
     else:

@@ -18,6 +18,7 @@ from edgekit.profiling.kernels import Kernels, profile_kernels
 from edgekit.profiling.machine import Machine, condition_now, this_machine
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring, require_measurable
 from edgekit.profiling.opening import measure_opening
+from edgekit.profiling.providers import predict
 from edgekit.profiling.result import Profile
 from edgekit.profiling.roofline import Roofline, measure_roofline
 from edgekit.profiling.timing import TimingOptions, runs_per_second, time_runs
@@ -80,6 +81,7 @@ def profile_bundle(
         roofline=roofline,
         footprint=measure_footprint(opened, kernels, threads),
         end_to_end=end_to_end,
+        providers=predict(bundle.model_file) if opened.plan is None else None,
     )
 
 

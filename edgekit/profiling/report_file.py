@@ -10,12 +10,14 @@ from typing import Any
 
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError, first_line
+from edgekit.plan.plan import read_plan
 from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.footprint import Footprint, ProcessMemory
 from edgekit.profiling.golden import Golden
 from edgekit.profiling.kernels import Kernel, Kernels, completed
 from edgekit.profiling.machine import Condition, Machine
 from edgekit.profiling.opening import Opening
+from edgekit.profiling.providers import Predictions, predict
 from edgekit.profiling.report_schema import first_fault
 from edgekit.profiling.result import Profile
 from edgekit.profiling.roofline import Roofline
@@ -82,7 +84,13 @@ def _profile(data: Mapping[str, Any], bundle: Bundle | None) -> Profile:
     )
     paths = {file.file: bundle.path / file.file for file in found.kernels} if bundle else {}
     kernels = (completed(file, paths.get(file.file), ceilings) for file in found.kernels)
-    return replace(found, kernels=tuple(kernels))
+    return replace(found, kernels=tuple(kernels), providers=_providers(bundle))
+
+
+def _providers(bundle: Bundle | None) -> Predictions | None:
+    if bundle is None or bundle.format != "onnx" or read_plan(bundle.path) is not None:
+        return None
+    return predict(bundle.model_file)
 
 
 def _only(kind: type[Any], data: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from edgekit.profiling.golden import Golden
 from edgekit.profiling.kernels import ALIGNMENT, Kernel, Kernels
 from edgekit.profiling.machine import Condition, Machine
 from edgekit.profiling.opening import Opening
+from edgekit.profiling.providers import Predictions
 from edgekit.profiling.roofline import Roofline
 from edgekit.profiling.timing import Timing
 from edgekit.report import aligned
@@ -40,6 +41,8 @@ class Profile:
     footprint: Footprint
     end_to_end: EndToEnd | None = None
     """Where a picture was given."""
+    providers: Predictions | None = None
+    """Of a bundle of one file that is at hand."""
     golden: Golden | None = None
     """Of a device, which proves first that it computes what the model computes."""
     incomplete: str = ""
@@ -81,6 +84,7 @@ class Profile:
             "layers": [file.to_json() for file in self.kernels],
             "kernels_ms": self.summed_ms,
             "gap": self.gap,
+            "providers": self.providers.to_json() if self.providers else None,
             "end_to_end": self.end_to_end.to_json() if self.end_to_end else None,
         }  # fmt: skip
 
@@ -88,11 +92,19 @@ class Profile:
         return "\n\n".join(
             filter(
                 None,
-                (self._head(), self._layers(), self._operators(), self._memory(), self._picture()),
+                (
+                    self._head(),
+                    self._layers(),
+                    self._operators(),
+                    self._memory(),
+                    self._picture(),
+                    self._providers(),
+                ),
             )
         )
 
-    def _head(self) -> str:
+    def facts(self) -> list[tuple[str, str]]:
+        """What stands at the head of a report, by name."""
         latency, rates = self.timing.latency, self.throughput.items()
         rows = [
             ("device", self.machine.sentence()),
@@ -105,7 +117,10 @@ class Profile:
             ("kernels", self._kernels_told()),
             ("roofline", self._ceilings_told()),
         ]  # fmt: skip
-        lines = [f"{name:<11} {value}" for name, value in rows if value]
+        return [(name, value) for name, value in rows if value]
+
+    def _head(self) -> str:
+        lines = [f"{name:<11} {value}" for name, value in self.facts()]
         return "\n".join([*lines, *self.remarks()])
 
     def _opening_told(self) -> str:
@@ -188,6 +203,9 @@ class Profile:
 
     def _picture(self) -> str:
         return self.end_to_end.text() if self.end_to_end else ""
+
+    def _providers(self) -> str:
+        return self.providers.text() if self.providers else ""
 
     def _memory(self) -> str:
         found = self.footprint

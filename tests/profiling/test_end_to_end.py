@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,13 @@ from edgekit.bundle import open_bundle
 from edgekit.detection.detector import detector_of_bundle
 from edgekit.detection.picture_file import read_picture
 from edgekit.errors import UsageError
-from edgekit.profiling.end_to_end import measure_end_to_end
+from edgekit.profiling.end_to_end import measure_end_to_end, pass_through
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
-from edgekit.profiling.pipeline import input_pixels, pass_through, steps_of
+from edgekit.profiling.pipeline import input_pixels, steps_of
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """A detector of 64 x 96."""
     folder = tmp_path_factory.mktemp("detector")
     with pytest.MonkeyPatch.context() as patch:
@@ -30,7 +29,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
         torch.manual_seed(0)
         model = edgekit.load(str(small_detector.write_detector(folder)))
         edgekit.export(model, target="onnx", output=folder / "bundle", simplify=False, verify=False)
-    yield open_for_measuring(open_bundle(folder / "bundle"), Sessions(1))
+    return open_for_measuring(open_bundle(folder / "bundle"), Sessions(1))
 
 
 def photograph(folder: Path, *, orientation: int = 1, name: str = "photo.jpg") -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.bundle import open_bundle
@@ -87,6 +87,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(["device", "latency_ms", "layers", "memory_bytes", "load_ms", "golden", "warm_up",
                         "roofline", "throughput_per_s", "complete", "disk_bytes"]), values)  # fmt: skip
 def test_whatever_a_field_holds_it_is_read_or_refused(field: str, value: Any) -> None:

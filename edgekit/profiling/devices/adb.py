@@ -49,7 +49,7 @@ class AdbLink:
             for name, path in files.items():
                 place = Path(tree) / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.symlink_to(path.resolve())
+                _same_file(path.resolve(), place)
             tops = sorted({name.partition("/")[0] for name in files})
             done = self._run(["push", *(str(Path(tree) / top) for top in tops), f"{folder}/"])
         if done.returncode:
@@ -72,3 +72,11 @@ class AdbLink:
                 "There is no adb here; install Android's platform tools (Debian: apt install adb)."
             )
         return [client, "-s", self.serial]
+
+
+def _same_file(path: Path, place: Path) -> None:
+    """The client would send a symbolic link as one."""
+    try:
+        place.hardlink_to(path)
+    except OSError:  # on another disk
+        shutil.copyfile(path, place)
