@@ -28,7 +28,6 @@ class Axis:
     high: float
     title: str
     is_logarithmic: bool = False
-    shown: Callable[[float], str] = lambda value: f"{value:g}"
 
     def share(self, value: float) -> float:
         """Where a value lies, 0 to 1."""
@@ -62,8 +61,8 @@ def histogram(latency: Distribution) -> str:
         if count
     ]
     marks = [
-        _mark(x, latency.percentile(share), name)
-        for name, share in (("p50", 50), ("p90", 90), ("p99", 99))
+        _mark(x, latency.percentile(share), f"p{share}", number)
+        for number, share in enumerate((50, 90, 99))
     ]
     return _chart(x, y, [*bars, *marks], "latency of the runs")
 
@@ -111,10 +110,11 @@ def memory(file: Kernels) -> str:
     ends = np.cumsum([kernel.p50_ms for kernel in file.kernels])
     counts = [float(count or 0) for count in live]
     x = Axis(0, float(ends[-1]) or 1.0, "ms")
-    y = Axis(0, max(max(counts), 1.0), "in use", shown=lambda value: in_units(round(value)))
+    unit, name = (2**20, "MiB") if max(counts) >= 2**20 else (2**10, "KiB")
+    y = Axis(0, max(max(counts), 1.0) / unit, f"{name} in use")
     starts = [0.0, *map(float, ends[:-1])]
     bars = [
-        _bar(x, y, start, float(stop), count,
+        _bar(x, y, start, float(stop), count / unit,
              f"{kernel.module or kernel.name} ({kernel.operator}): {in_units(round(count))}")
         for kernel, start, stop, count in zip(file.kernels, starts, ends, counts, strict=True)
     ]  # fmt: skip
@@ -150,11 +150,12 @@ def _bar(x: Axis, y: Axis, start: float, stop: float, height: float, told: str) 
     )
 
 
-def _mark(x: Axis, value: float, name: str) -> str:
+def _mark(x: Axis, value: float, name: str, number: int) -> str:
+    """Names that are near each other stand one below the other."""
     at = _x(x, value)
     return (
         f'<line class="mark" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="name" x="{at + 3:.1f}" y="{TOP + 9}">{name}</text>'
+        f'<text class="name" x="{at + 3:.1f}" y="{TOP + 9 + 12 * number}">{name}</text>'
     )
 
 
@@ -167,12 +168,12 @@ def _chart(x: Axis, y: Axis, inside: Sequence[str], title: str) -> str:
             f'<line class="grid" x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" y2="{at:.1f}"/>'
         )
         parts.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{y.shown(value)}</text>'
+            f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
         )
     for value in x.ticks():
         at = _x(x, value)
         parts.append(
-            f'<text class="tick" x="{at:.1f}" y="{floor + 15}" text-anchor="middle">{x.shown(value)}</text>'
+            f'<text class="tick" x="{at:.1f}" y="{floor + 15}" text-anchor="middle">{value:g}</text>'
         )
     parts.append(f'<line class="axis" x1="{LEFT}" y1="{floor}" x2="{WIDTH - RIGHT}" y2="{floor}"/>')
     parts.append(

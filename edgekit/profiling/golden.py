@@ -35,4 +35,4 @@ class Golden:
             for row in self.outputs
         )
         verdict = "pass" if self.passed else "FAIL"
-        return f"{told or 'no output compared'} where {self.gate_db:g} are asked  {verdict}"
+        return f"{told or 'no output compared'}; the gate is {self.gate_db:g} dB: {verdict}"

@@ -16,6 +16,8 @@ from edgekit.profiling.result import Profile
 
 MOST_FILES = 8
 """Of a plan: pictures of memory for the files that take longest."""
+NUMBERS = {"ms", "p90", "MMAC", "GMAC/s", "MAC/byte", "in use"}
+"""Columns of layers that are aligned on the right."""
 STYLE = """
 :root { --ink: #16202c; --soft: #5b6776; --line: #dfe4ea; --paper: #fff; --accent: #2f6fde; --second: #e08a1e }
 @media (prefers-color-scheme: dark) {
@@ -27,14 +29,14 @@ h1 { font-size: 22px; margin: 0 0 4px } h2 { font-size: 16px; margin: 32px 0 8px
 p { margin: 4px 0; color: var(--soft) } .note { color: var(--second) }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin-top: 12px }
 .facts dt { color: var(--soft) } .facts dd { margin: 0 }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 16px }
+.pair { display: grid; grid-template-columns: repeat(auto-fill, minmax(480px, 1fr)); gap: 16px }
 figure { margin: 0 } figcaption { color: var(--soft) } svg { width: 100%; height: auto }
 .bar, .dot { fill: var(--accent) } .dot { fill-opacity: .55 } .grid { stroke: var(--line) } .axis { stroke: var(--soft) }
 .mark { stroke: var(--second); stroke-dasharray: 3 3 } .roof { fill: none; stroke: var(--second); stroke-width: 2 }
 .tick { font-size: 11px; fill: var(--soft) } .name { font-size: 11px; fill: var(--second) }
 table { border-collapse: collapse; width: 100% } th { text-align: left; color: var(--soft); font-weight: 500 }
 th, td { padding: 3px 10px 3px 0; border-bottom: 1px solid var(--line); white-space: nowrap }
-td.n { text-align: right; font-variant-numeric: tabular-nums } td.share { width: 22%; min-width: 120px }
+.n { text-align: right; font-variant-numeric: tabular-nums } td.share { width: 22%; min-width: 120px }
 td.share i { display: block; height: 9px; border-radius: 2px; background: var(--accent) }
 td.share i.memory { background: var(--second) } .wide { overflow-x: auto }
 """
@@ -88,7 +90,7 @@ def _latency(profile: Profile) -> str:
         (charts.over_time(latency), "Each run in its order, after the warm-up"),
     ]
     if profile.roofline and any(kernel.macs for file in profile.kernels for kernel in file.kernels):
-        told = "Each kernel that multiplies: under the slope it waits for memory, under the flat roof for multipliers"
+        told = "Each kernel that multiplies: above the slope its data stay in caches; none passes the flat roof"
         pictures.append((charts.ceilings(profile.roofline, profile.kernels), told))
     return f"<h2>Latency</h2>{_figures(pictures)}"
 
@@ -149,7 +151,7 @@ def _layers(profile: Profile) -> str:
         "in use",
         "provider",
     )
-    head = "".join(f"<th>{name}</th>" for name in names)
+    head = "".join(_heading(name) for name in names)
     several = len(profile.kernels) > 1
     taken = (file.runs * kernel.p50_ms for file in profile.kernels for kernel in file.kernels)
     longest = max(taken, default=0.0)
@@ -225,7 +227,7 @@ def _providers(found: Predictions | None) -> str:
         for one in found.predicted
     ]  # fmt: skip
     told = f"Predicted by onnxruntime's lists of operators and dimensions; the one here has {', '.join(found.available)}."
-    return f"<h2>Execution providers</h2><p>{escape(told)}</p>{_table(heads, rows)}"
+    return f"<h2>Execution providers</h2><p>{escape(told)}</p>{_table(heads, rows, numbers=2)}"
 
 
 def _figures(pictures: Iterable[tuple[str, str]]) -> str:
@@ -236,10 +238,20 @@ def _figures(pictures: Iterable[tuple[str, str]]) -> str:
     return f'<div class="pair">{"".join(figures)}</div>'
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: int | None = None) -> str:
+    """So many columns after the first are numbers; None: all."""
+    first, *others = heads
+    several = len(others) if numbers is None else numbers
+    head = f"<th>{escape(first)}</th>" + "".join(
+        f"<th{' class=n' if at < several else ''}>{escape(name)}</th>"
+        for at, name in enumerate(others)
+    )
     body = "".join(f"<tr><td>{row[0]}</td>{''.join(row[1:])}</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _heading(name: str) -> str:
+    return f'<th class="n">{name}</th>' if name in NUMBERS else f"<th>{name}</th>"
 
 
 def _number(text: str) -> str:

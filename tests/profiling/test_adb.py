@@ -15,6 +15,7 @@ from fake_adbd import FakeDevice
 from edgekit.bundle import open_bundle
 from edgekit.errors import LinkError, MissingEnvironmentError
 from edgekit.profiling.devices.adb import AdbLink
+from edgekit.profiling.devices.device import Remote
 from edgekit.profiling.devices.remote import measure_over
 from edgekit.profiling.of_bundle import ProfileOptions
 from edgekit.profiling.timing import TimingOptions
@@ -83,3 +84,24 @@ def test_a_device_that_is_not_there_is_one_sentence(
 ) -> None:
     with pytest.raises((LinkError, MissingEnvironmentError), match="cannot be reached"):
         measure_over(AdbLink(serial), open_bundle(small), QUICK, silent)
+
+
+PERF_TOOL = """#!/bin/sh
+# Says what it was asked on stderr and appends what onnxruntime_perf_test does: model, seconds, bytes, share, run.
+echo "$@" >&2
+for last; do :; done
+for run in 0 1 2; do echo "sequential.onnx,0.00${run}5,1000,50,$run" >> "$last"; done
+"""
+
+
+def test_onnxruntime_s_own_tool_measures_where_there_is_no_python(
+    there: AdbLink, small: Path, tmp_path: Path
+) -> None:
+    tool = tmp_path / "onnxruntime_perf_test"
+    tool.write_text(PERF_TOOL)
+    tool.chmod(0o755)
+    device = Remote(AdbLink(there.serial, str(tool), str(tmp_path)))
+    found = device.measure(open_bundle(small), QUICK, silent)
+    assert found.timing.latency.samples == pytest.approx((0.5, 1.5, 2.5))
+    assert found.golden is None
+    assert [path.name for path in tmp_path.iterdir()] == [tool.name]

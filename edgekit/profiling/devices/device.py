@@ -12,6 +12,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
 from edgekit.profiling.devices.adb import AdbLink
 from edgekit.profiling.devices.folder import write_package
+from edgekit.profiling.devices.perf_tool import is_perf_tool, measure_by_tool
 from edgekit.profiling.devices.remote import measure_over
 from edgekit.profiling.devices.ssh import SshLink
 from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
@@ -48,6 +49,8 @@ class Remote:
     link: SshLink | AdbLink
 
     def measure(self, bundle: Bundle, options: ProfileOptions, progress: Progress) -> Profile:
+        if is_perf_tool(self.link.python):
+            return measure_by_tool(self.link, bundle, options, progress)
         return measure_over(self.link, bundle, options, progress)
 
 

@@ -13,7 +13,7 @@ class Link(Protocol):
 
     @property
     def python(self) -> str:
-        """The interpreter there that has onnxruntime."""
+        """The program there that measures: an interpreter that has onnxruntime, or onnxruntime's perf tool."""
 
     @property
     def temporary(self) -> str:
