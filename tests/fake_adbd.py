@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 VERSION, MOST_BYTES = 0x01000000, 1 << 18
 BANNER = b"device::ro.product.name=fake;ro.product.model=fake;ro.product.device=fake;features=shell_v2,cmd"
@@ -103,7 +104,8 @@ class FakeDevice:
         for start in range(0, len(data), MOST_BYTES // 2):
             stream.may_send.clear()
             self._send(b"WRTE", stream.theirs, stream.theirs, data[start : start + MOST_BYTES // 2])
-            stream.may_send.wait(WITHIN_S)
+            if not stream.may_send.wait(WITHIN_S):
+                raise OSError("the client does not listen")
 
     def _service(self, stream: Stream, service: str) -> None:
         with suppress(OSError, AssertionError):
@@ -120,14 +122,16 @@ class FakeDevice:
         )  # fmt: skip
         sending = threading.Lock()
 
-        def forward(pipe: int, kind: int) -> None:
-            while data := os.read(pipe, 1 << 16):
-                with sending:
-                    self._write(stream, struct.pack("<BI", kind, len(data)) + data)
+        def forward(pipe: IO[bytes], kind: int) -> None:
+            """Closed when the client went away, so that what writes into it ends."""
+            with pipe, suppress(OSError):
+                while data := os.read(pipe.fileno(), 1 << 16):
+                    with sending:
+                        self._write(stream, struct.pack("<BI", kind, len(data)) + data)
 
         assert running.stdout is not None
         assert running.stderr is not None
-        pipes = ((running.stdout.fileno(), STDOUT), (running.stderr.fileno(), STDERR))
+        pipes = ((running.stdout, STDOUT), (running.stderr, STDERR))
         threads = [threading.Thread(target=forward, args=pipe, daemon=True) for pipe in pipes]
         for thread in threads:
             thread.start()

@@ -12,6 +12,7 @@ from edgekit.errors import LinkError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
+    from edgekit.profiling.comparison import Regression
     from edgekit.profiling.of_bundle import ProfileOptions
     from edgekit.profiling.result import Profile
 
@@ -32,6 +33,10 @@ def profile(
             "a package to copy to a device."
         ),
     ] = "local",
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Of the device's onnxruntime, such as XnnpackExecutionProvider."),
+    ] = None,
     from_file: Annotated[
         Path | None,
         typer.Option("--from", help="Show a report that a device wrote, instead of measuring."),
@@ -62,17 +67,17 @@ def profile(
 ) -> None:
     """What a bundle costs on a device: latency, layers, memory."""
     from edgekit.bundle import open_bundle
-    from edgekit.profiling.of_bundle import ProfileOptions
+    from edgekit.profiling.of_bundle import CPU, ProfileOptions
     from edgekit.profiling.timing import TimingOptions
 
-    options = ProfileOptions(threads, TimingOptions(seconds), image)
+    options = ProfileOptions(threads, TimingOptions(seconds), image, provider or CPU)
     if image is not None and (device != "local" or from_file is not None or other is not None):
         raise UsageError("--image is measured on this machine, of one bundle.")
     opened = open_bundle(bundle) if bundle is not None else None
     if other is not None and opened is not None:
-        if baseline is not None or from_file is not None or device != "local":
+        if baseline or from_file or html or provider or device != "local":
             raise UsageError(
-                "Two bundles are compared on this machine; leave --baseline, --from and --device away."
+                "Two bundles are compared on this machine; give no --baseline, --from, --html, --provider or --device."
             )
         _compare(opened, open_bundle(other), options, json=json)
         return
@@ -93,19 +98,23 @@ def profile(
     if before is not None:
         before.require_same(found.threads, found.machine)
         regression = against_baseline(found.timing.latency, before, most)
+    _print(found, regression, json=json)
     if html is not None:
         write_page(found, html)
-    if json:
-        print_json(found.to_json() | ({"regression": regression.to_json()} if regression else {}))
-    else:
-        print(found.text())
-        if regression:
-            print(f"\n{regression.sentence()}")
     if found.incomplete and from_file is None:
         raise LinkError(
             f"The measurement broke off: {found.incomplete}. What was measured until then is shown, and marked."
         )
     raise typer.Exit(0 if regression is None or regression.passed else REGRESSED)
+
+
+def _print(found: Profile, regression: Regression | None, *, json: bool) -> None:
+    if json:
+        print_json(found.to_json() | ({"regression": regression.to_json()} if regression else {}))
+        return
+    print(found.text())
+    if regression:
+        print(f"\n{regression.sentence()}")
 
 
 def _found(

@@ -23,6 +23,7 @@ from edgekit.profiling.result import Profile
 from edgekit.profiling.roofline import Roofline, measure_roofline
 from edgekit.profiling.timing import TimingOptions, runs_per_second, time_runs
 
+CPU = "CPUExecutionProvider"
 CALLERS = (1, 2, 4)
 THROUGHPUT_SHARE = 0.2
 """Of the seconds to measure for, for each number of callers."""
@@ -35,6 +36,8 @@ class ProfileOptions:
     timing: TimingOptions = field(default_factory=TimingOptions)
     picture: Path | None = None
     """To measure all steps from its file to boxes or classes."""
+    provider: str = CPU
+    """Of onnxruntime's, on a device that has it; here it is the CPU's."""
 
     @property
     def threads_used(self) -> int:
@@ -86,7 +89,7 @@ def profile_bundle(
 
 
 def machine_here() -> Machine:
-    return this_machine(f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider")
+    return this_machine(f"onnxruntime {onnxruntime.__version__} {CPU}")
 
 
 def _kernels(opened: Opened, sessions: Sessions, roofline: Roofline) -> tuple[Kernels, ...]:

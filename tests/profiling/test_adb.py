@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("adb") is None, reason="there is no adb here (apt install adb)"
 )
 QUICK = ProfileOptions(1, TimingOptions(0.2))
+CLEANED_WITHIN_S = 30
 LONG = ProfileOptions(1, TimingOptions(60.0))
 SAMPLES_TOLD = 2
 """After the golden pair and the warm-up comes the first part of the samples."""
@@ -56,7 +58,7 @@ def test_a_bundle_is_measured_there_and_nothing_stays(
 
 
 def test_a_device_that_is_unplugged_leaves_the_samples_until_then(
-    device: FakeDevice, there: AdbLink, small: Path
+    device: FakeDevice, there: AdbLink, small: Path, tmp_path: Path
 ) -> None:
     def unplug_in_the_middle(step: str) -> None:
         if step == "latency" and told.count(step) == SAMPLES_TOLD:
@@ -67,6 +69,10 @@ def test_a_device_that_is_unplugged_leaves_the_samples_until_then(
     found = measure_over(there, open_bundle(small), LONG, unplug_in_the_middle)
     assert found.incomplete
     assert len(found.timing.latency.samples) > 10
+    end = time.monotonic() + CLEANED_WITHIN_S
+    while list(tmp_path.iterdir()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_device_without_python_is_told_what_it_needs(

@@ -106,6 +106,10 @@ def test_a_package_has_all_that_its_command_needs(small: Path, tmp_path: Path) -
     assert {p.name for p in (place / "small").iterdir()} == {p.name for p in small.iterdir()}
     assert "edgekit_runner.py ./small --threads 0 --seconds 3" in (place / "README.txt").read_text()
     assert run_command(arguments) == 2  # never written over
+    other = ["--device", f"folder:{tmp_path / 'other'}", "--provider", "XnnpackExecutionProvider"]
+    assert run_command(["profile", str(small), *other]) == 0
+    assert "--provider Xnnpack" in (tmp_path / "other" / "README.txt").read_text()
+    assert run_command(["profile", str(small), *other[2:]]) == 2  # here it is the CPU's
 
 
 def test_a_report_of_another_bundle_is_refused(small: Path, tmp_path: Path) -> None:

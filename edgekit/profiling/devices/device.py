@@ -15,7 +15,7 @@ from edgekit.profiling.devices.folder import write_package
 from edgekit.profiling.devices.perf_tool import is_perf_tool, measure_by_tool
 from edgekit.profiling.devices.remote import measure_over
 from edgekit.profiling.devices.ssh import SshLink
-from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
+from edgekit.profiling.of_bundle import CPU, ProfileOptions, profile_bundle
 from edgekit.profiling.result import Profile
 
 Progress = Callable[[str], None]
@@ -41,6 +41,11 @@ class Device(Protocol):
 @dataclass(frozen=True)
 class Local:
     def measure(self, bundle: Bundle, options: ProfileOptions, progress: Progress) -> Profile:
+        if options.provider != CPU:
+            raise UsageError(
+                f"Here bundles are measured with {CPU}; `python -m edgekit_runner --provider {options.provider}` "
+                "measures with another, or name a --device."
+            )
         return profile_bundle(bundle, options, progress)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from edgekit.bundle import Bundle
 from edgekit.errors import LinkError, MissingEnvironmentError, UsageError
 from edgekit.profiling.devices.link import Link, last_line
-from edgekit.profiling.of_bundle import ProfileOptions
+from edgekit.profiling.of_bundle import CPU, ProfileOptions
 from edgekit.profiling.opened import require_measurable
 from edgekit.profiling.report_file import parse_report
 from edgekit.profiling.result import Profile
@@ -36,6 +36,8 @@ def measure_by_tool(
         raise UsageError(
             f"{bundle.path.name} is a plan of several files, which {TOOL} does not run; use a device with Python."
         )
+    if options.provider != CPU:
+        raise UsageError(f"{TOOL} is run with {CPU} only; leave --provider away.")
     progress("connecting")
     link.connect()
     folder = _run(
@@ -70,7 +72,7 @@ def measure_by_tool(
         "files": dict(bundle.manifest["files"]),
         "device": {
             "processor": model.strip(), "architecture": architecture.strip(), "system": system.strip(),
-            "cpus": int(cpus), "runtime": f"{TOOL}, CPU", "threads": options.threads,
+            "cpus": int(cpus), "runtime": f"{TOOL} {CPU}", "threads": options.threads,
         },
         "latency_ms": {"samples": _samples_ms(told, link)},
     }  # fmt: skip

@@ -16,7 +16,7 @@ from edgekit.data_folder import data_folder
 from edgekit.errors import LinkError, MissingEnvironmentError, UsageError
 from edgekit.plan.choose import in_units
 from edgekit.profiling.devices.link import Link, last_line
-from edgekit.profiling.of_bundle import ProfileOptions
+from edgekit.profiling.of_bundle import CPU, ProfileOptions
 from edgekit.profiling.opened import require_measurable
 from edgekit.profiling.report_file import parse_report
 from edgekit.profiling.result import Profile
@@ -46,10 +46,11 @@ def bundle_files(bundle: Bundle) -> dict[str, Path]:
 
 def runner_arguments(bundle: Bundle, options: ProfileOptions) -> list[str]:
     timing = options.timing
-    return [
+    words = [
         RUNNER, f"./{bundle.path.resolve().name}", "--threads", str(options.threads),
         "--seconds", f"{timing.seconds:g}", "--least-runs", str(timing.least_runs),
     ]  # fmt: skip
+    return words if options.provider == CPU else [*words, "--provider", options.provider]
 
 
 def measure_over(
