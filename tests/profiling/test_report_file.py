@@ -14,7 +14,7 @@ from edgekit.bundle import open_bundle
 from edgekit.cli.main import run_command
 from edgekit.errors import UsageError
 from edgekit.profiling.devices.device import Folder, find_device
-from edgekit.profiling.devices.remote import RUNNER
+from edgekit.profiling.devices.remote import RUNNER, found_folder
 from edgekit.profiling.devices.ssh import SshLink
 from edgekit.profiling.report_file import parse_report, read_report
 from edgekit.profiling.report_schema import first_fault
@@ -146,3 +146,15 @@ def test_devices_are_found_by_their_names(tmp_path: Path) -> None:
     assert find_device("ssh://board").link == SshLink("board")  # type: ignore[attr-defined]
     assert find_device("adb://127.0.0.1:5555/python").link.serial == "127.0.0.1:5555"  # type: ignore[attr-defined]
     assert find_device(f"folder:{tmp_path}") == Folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "folder"),
+    [("/tmp/edgekit-abc123\n/dev/sda 1 1 1\n", "/tmp/edgekit-abc123"),
+     ("Welcome\n/home\n/tmp/edgekit-Ab1_23\n", "/tmp/edgekit-Ab1_23"),
+     ("/\n", ""), ("/tmp/edgekit-abc123/../..\n", ""), ("/tmp/edgekit-\n", ""), ("", "")],
+)  # fmt: skip
+def test_nothing_that_a_login_shell_prints_is_taken_for_the_folder_to_remove(
+    said: str, folder: str
+) -> None:
+    assert found_folder(SshLink("board"), said).partition("\n")[0] == folder

@@ -12,6 +12,7 @@ from typing import Any
 from edgekit.bundle import Bundle
 from edgekit.errors import LinkError, MissingEnvironmentError, UsageError
 from edgekit.profiling.devices.link import Link, last_line
+from edgekit.profiling.devices.remote import found_folder, new_folder
 from edgekit.profiling.of_bundle import CPU, ProfileOptions
 from edgekit.profiling.opened import require_measurable
 from edgekit.profiling.report_file import parse_report
@@ -40,9 +41,10 @@ def measure_by_tool(
         raise UsageError(f"{TOOL} is run with {CPU} only; leave --provider away.")
     progress("connecting")
     link.connect()
-    folder = _run(
-        link, f"mktemp -d {link.temporary}/edgekit-XXXXXX", "gives no folder to work in"
-    ).strip()
+    told = _run(link, new_folder(link), "gives no folder to work in")
+    folder = found_folder(link, told).strip()
+    if not folder:
+        raise MissingEnvironmentError(f"{link.name} gives no folder to work in: {last_line(told)}.")
     where = shlex.quote(folder)
     try:
         progress("copying")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ from edgekit.profiling.report_file import parse_report
 from edgekit.profiling.result import Profile
 
 RUNNER = "edgekit_runner.py"
+PREFIX = "edgekit-"
+"""Of folders on a device."""
 SAID_BY_RUNNER = "edgekit_runner: "
 NO_FOLDER, NO_RUNTIME = 90, 91
 KILLED = 128 + 9
@@ -74,12 +77,24 @@ def measure_over(
         _command(link, f"rm -rf {shlex.quote(folder)}")
 
 
+def new_folder(link: Link) -> str:
+    """The command that makes one on the device and prints its name."""
+    return f"mktemp -d {shlex.quote(link.temporary)}/{PREFIX}XXXXXX"
+
+
+def found_folder(link: Link, said: str) -> str:
+    """What was said from the folder's name on; "" for none. It will be removed with all that is in it, so that
+    nothing else that a login shell prints may be taken for it."""
+    name = re.search(rf"^{re.escape(f'{link.temporary}/{PREFIX}')}\w{{6}}$", said, re.MULTILINE)
+    return said[name.start() :] if name else ""
+
+
 def _new_folder(link: Link, needed_bytes: int) -> str:
     """On the device, which is seen to have Python, onnxruntime and room enough."""
     python = shlex.quote(link.python)
     done = _command(
         link,
-        f"folder=$(mktemp -d {link.temporary}/edgekit-XXXXXX) || exit {NO_FOLDER}\n"
+        f"folder=$({new_folder(link)}) || exit {NO_FOLDER}\n"
         f"{python} -c 'import numpy, onnxruntime' || {{ rmdir $folder; exit {NO_RUNTIME}; }}\n"
         "echo $folder\ndf -Pk $folder | tail -n 1",
     )
@@ -91,10 +106,10 @@ def _new_folder(link: Link, needed_bytes: int) -> str:
             f"{link.python} on {link.name} does not run onnxruntime ({said}); install it there (pip install "
             "numpy onnxruntime), or name another Python at the end of --device."
         )
-    lines = done.stdout.split("\n")
-    if done.returncode or len(lines) < 2:
+    folder, _, left = found_folder(link, done.stdout).partition("\n")
+    if done.returncode or not folder:
         raise MissingEnvironmentError(f"{link.name} gives no folder to work in: {said}.")
-    folder, free = lines[0].strip(), lines[1].split()
+    free = left.split()
     free_bytes = 1024 * int(free[3]) if len(free) > 3 and free[3].isdigit() else None
     if free_bytes is not None and free_bytes < needed_bytes + SPARE_BYTES:
         _command(link, f"rmdir {shlex.quote(folder)}")
@@ -177,7 +192,7 @@ def _fields(text: str) -> list[str]:
     """Of a report, in the order they were told; none for a line that is no whole one."""
     try:
         data: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return list(data) if isinstance(data, dict) and "schema" in data else []
 
