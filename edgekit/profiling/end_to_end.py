@@ -19,8 +19,8 @@ from edgekit.profiling.opened import Opened
 from edgekit.profiling.pipeline import Step, input_pixels, steps_of
 from edgekit.report import aligned, json_number
 
-CALLERS = (1, 4)
-"""Alone, and as a server meets them."""
+CALLERS = 4
+"""At once, as a server meets them; each path is also measured alone."""
 SECONDS_SHARE = 0.3
 """Of the seconds to measure latency for, for each path and number of callers."""
 LEAST_PASSES = 5
@@ -123,10 +123,10 @@ def measure_end_to_end(opened: Opened, picture: Path, seconds: float) -> EndToEn
         for name, r in paths.items()
     }
     inputs = [np.asarray(input_pixels(chain), dtype=np.float64) for chain in steps.values()]
+    spent = SECONDS_SHARE * seconds
     passages = [
-        _passage(name, chain, callers, SECONDS_SHARE * seconds)
-        for callers in CALLERS
-        for name, chain in steps.items()
+        *_alone(steps, spent * len(steps)),
+        *(_together(name, chain, spent) for name, chain in steps.items()),
     ]
     difference = (
         psnr_db(inputs[0], inputs[1], float(np.ptp(inputs[0]))) if len(inputs) > 1 else None
@@ -143,9 +143,23 @@ def _facts(picture: Path) -> tuple[int, int, str | None]:
         raise UsageError(f"The picture {picture} cannot be read: {reason}.") from error
 
 
-def _passage(path: str, steps: tuple[Step, ...], callers: int, seconds: float) -> Passage:
-    pass_through(steps)  # what Pillow imports at the first picture
-    found: list[list[list[float]]] = [[] for _ in range(callers)]
+def _alone(paths: dict[str, tuple[Step, ...]], seconds: float) -> list[Passage]:
+    """By turns, so that what the machine does meets all ways to decode."""
+    found: dict[str, list[list[float]]] = {name: [] for name in paths}
+    for steps in paths.values():
+        pass_through(steps)  # what Pillow imports at the first picture
+    end = time.perf_counter() + seconds
+    while len(next(iter(found.values()))) < LEAST_PASSES or time.perf_counter() < end:
+        for name, steps in paths.items():
+            found[name].append(pass_through(steps))
+    return [
+        Passage(name, 1, _by_step(paths[name], passes), len(passes) / sum(map(sum, passes)) * 1e3)
+        for name, passes in found.items()
+    ]
+
+
+def _together(path: str, steps: tuple[Step, ...], seconds: float) -> Passage:
+    found: list[list[list[float]]] = [[] for _ in range(CALLERS)]
     failures: list[BaseException] = []
     started = time.perf_counter()
 
@@ -156,7 +170,7 @@ def _passage(path: str, steps: tuple[Step, ...], callers: int, seconds: float) -
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=call, args=(n,), daemon=True) for n in range(callers)]
+    threads = [threading.Thread(target=call, args=(n,), daemon=True) for n in range(CALLERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -165,9 +179,12 @@ def _passage(path: str, steps: tuple[Step, ...], callers: int, seconds: float) -
         raise failures[0]
     taken = time.perf_counter() - started
     passes = [row for rows in found for row in rows]
+    return Passage(path, CALLERS, _by_step(steps, passes), len(passes) / taken)
+
+
+def _by_step(steps: tuple[Step, ...], passes: list[list[float]]) -> dict[str, Distribution]:
     columns = zip(*passes, strict=True)
-    times = {step.name: Distribution(column) for step, column in zip(steps, columns, strict=True)}
-    return Passage(path, callers, times, len(passes) / taken)
+    return {step.name: Distribution(column) for step, column in zip(steps, columns, strict=True)}
 
 
 def pass_through(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import torch
 from PIL import Image
 
 import edgekit
-from edgekit.bundle import open_bundle
+from edgekit.backends.runnable import Array
+from edgekit.bundle import Bundle, open_bundle
+from edgekit.contract import TensorSpec
 from edgekit.detection.detector import detector_of_bundle
 from edgekit.detection.picture_file import read_picture
 from edgekit.errors import UsageError
+from edgekit.image_contract import ImageContract, Logits
 from edgekit.profiling.end_to_end import measure_end_to_end, pass_through
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
 from edgekit.profiling.pipeline import input_pixels, steps_of
@@ -108,3 +112,35 @@ def test_a_network_that_takes_no_pictures_is_refused(small: Path, tmp_path: Path
     opened = open_for_measuring(open_bundle(small), Sessions(1))
     with pytest.raises(UsageError, match="neither a detector nor a classifier"):
         measure_end_to_end(opened, photograph(tmp_path), 0.05)
+
+
+class BrightestColumn:
+    """Stands for a classifier: of three classes the one whose third of the picture is brightest."""
+
+    reference, rounds_to_half = "a stub", False
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        thirds = np.array_split(inputs["image"].astype(np.float32), 3, axis=-1)
+        return {"logits": np.array([[part.mean() for part in thirds]], np.float32)}
+
+    def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
+        yield from ()
+
+
+def test_a_classifier_s_steps_end_with_its_top_classes(tmp_path: Path) -> None:
+    image = TensorSpec("image", (1, 3, 32, 48), axes="NCHW")
+    contract = ImageContract(32, 48, 1, "RGB", (0.5,) * 3, (0.2,) * 3, Logits(3))
+    bundle = Bundle(tmp_path, {"inputs": [image.to_json()], **contract.declared()})
+    pixels = np.full((64, 96, 3), 20, np.uint8)
+    pixels[:, 64:] = 220
+    Image.fromarray(pixels).save(tmp_path / "right.jpg")
+    opened = Opened(bundle, None, BrightestColumn(), {})
+    steps = steps_of(bundle, opened.runnable, tmp_path / "right.jpg", reduced=True)
+    value = None
+    for step in steps:
+        value = step.run(value)
+    assert steps[-1].name == "top 5"
+    assert value is not None
+    assert value[0] == 2
+    found = measure_end_to_end(opened, tmp_path / "right.jpg", 0.05)
+    assert list(found.passages[0].steps)[-2:] == ["network", "top 5"]
