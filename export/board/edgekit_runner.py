@@ -724,6 +724,8 @@ def main() -> None:
     options = parsed()
     if options.only is None:
         measure(options)
+        if options.output:
+            print(f"wrote {options.output}", file=sys.stderr)
     elif options.only == "opening":
         print(json.dumps(opening_in_this_process(options.bundle, options)))
     else:

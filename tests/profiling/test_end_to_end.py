@@ -123,7 +123,7 @@ class BrightestColumn:
         thirds = np.array_split(inputs["image"].astype(np.float32), 3, axis=-1)
         return {"logits": np.array([[part.mean() for part in thirds]], np.float32)}
 
-    def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
+    def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:  # noqa: ARG002
         yield from ()
 
 

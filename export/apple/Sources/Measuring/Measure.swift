@@ -46,7 +46,9 @@ public func measure(bundle: URL, units: String, seconds: Double) async throws ->
         "schema": 1, "complete": true, "bundle": bundle.lastPathComponent, "files": files,
         "disk_bytes": sizes.reduce(0, +), "device": device(units),
         "golden": try judged(bundle, manifest, outputs),
-        "load_ms": ["cold_ms": opened - started, "first_run_ms": ran - beforeRun, "warm_ms": warm, "is_cold": false],
+        "load_ms": [
+            "cold_ms": opened - started, "first_run_ms": ran - beforeRun, "warm_ms": warm, "is_cold": false,
+        ] as [String: Any],
         "warm_up": warmUp, "latency_ms": ["samples": samples],
     ]
     return try JSONSerialization.data(withJSONObject: report, options: [.sortedKeys])
@@ -118,17 +120,18 @@ private func read(_ file: URL) throws -> [String: Any] {
 private func device(_ units: String) -> [String: Any] {
     let process = ProcessInfo.processInfo
     let heat = ["nominal", "fair", "serious", "critical"][min(3, max(0, process.thermalState.rawValue))]
+    let brand = system("machdep.cpu.brand_string")  // of Macs; phones and tablets have their model only
     return [
-        "processor": system("hw.machine"), "architecture": system("hw.machine"),
+        "processor": brand ?? system("hw.machine") ?? "unknown", "architecture": system("hw.machine") ?? "unknown",
         "system": "\(process.operatingSystemVersionString), thermal state \(heat)",
         "cpus": process.activeProcessorCount, "runtime": "Core ML, units \(units)", "threads": 0,
     ]
 }
 
-private func system(_ name: String) -> String {
+private func system(_ name: String) -> String? {
     var size = 0
-    guard sysctlbyname(name, nil, &size, nil, 0) == 0, size > 0 else { return "unknown" }
+    guard sysctlbyname(name, nil, &size, nil, 0) == 0, size > 0 else { return nil }
     var text = [CChar](repeating: 0, count: size)
-    guard sysctlbyname(name, &text, &size, nil, 0) == 0 else { return "unknown" }
+    guard sysctlbyname(name, &text, &size, nil, 0) == 0 else { return nil }
     return String(cString: text)
 }
