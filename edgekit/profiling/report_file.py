@@ -50,7 +50,16 @@ def parse_report(text: str, source: str, bundle: Bundle | None = None) -> Profil
         raise UsageError(
             f"{source} is of other files than those of {bundle.path.name}: measure this bundle, or name the other."
         )
-    return _profile(data, bundle)
+    return _profile(_printable(data), bundle)
+
+
+def _printable(value: Any) -> Any:
+    """Without what would move a terminal's cursor: names come from devices."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "?" for letter in value)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
 def _refuse(constant: str) -> None:

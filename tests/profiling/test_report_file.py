@@ -158,3 +158,11 @@ def test_nothing_that_a_login_shell_prints_is_taken_for_the_folder_to_remove(
     said: str, folder: str
 ) -> None:
     assert found_folder(SshLink("board"), said).partition("\n")[0] == folder
+
+
+def test_a_device_s_names_do_not_move_the_cursor() -> None:
+    found = parse_report(
+        json.dumps(report(bundle="\x1b[2Jb", device={**DEVICE, "system": "a\nb"})), "r.json"
+    )
+    assert found.bundle == "?[2Jb"
+    assert "a?b" in found.text()

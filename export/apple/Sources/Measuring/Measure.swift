@@ -120,15 +120,15 @@ private func read(_ file: URL) throws -> [String: Any] {
 private func device(_ units: String) -> [String: Any] {
     let process = ProcessInfo.processInfo
     let heat = ["nominal", "fair", "serious", "critical"][min(3, max(0, process.thermalState.rawValue))]
-    let brand = system("machdep.cpu.brand_string")  // of Macs; phones and tablets have their model only
+    let brand = hardware("machdep.cpu.brand_string")  // of Macs; phones and tablets have their model only
     return [
-        "processor": brand ?? system("hw.machine") ?? "unknown", "architecture": system("hw.machine") ?? "unknown",
+        "processor": brand ?? hardware("hw.machine") ?? "unknown", "architecture": hardware("hw.machine") ?? "unknown",
         "system": "\(process.operatingSystemVersionString), thermal state \(heat)",
         "cpus": process.activeProcessorCount, "runtime": "Core ML, units \(units)", "threads": 0,
     ]
 }
 
-private func system(_ name: String) -> String? {
+private func hardware(_ name: String) -> String? {
     var size = 0
     guard sysctlbyname(name, nil, &size, nil, 0) == 0, size > 0 else { return nil }
     var text = [CChar](repeating: 0, count: size)
