@@ -207,13 +207,14 @@ def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> K
     if not counted and shapes and kernel.outputs:
         filters = shapes[place] if place is not None and place < len(shapes) else None
         counted = macs(kernel.operator, shapes[0], filters, kernel.outputs[0])
+    outputs = kernel.outputs
+    if known in written.shapes and len(outputs) == 1:
+        outputs = (written.shapes[known],)
     return replace(
         kernel,
         module=kernel.module or written.modules.get(known, ""),
         macs=counted,
-        outputs=(written.shapes[known],)
-        if known in written.shapes and len(kernel.outputs) == 1
-        else kernel.outputs,
+        outputs=outputs,
         bound=roofline.bound(counted, kernel.moved_bytes) if roofline else None,
     )
 

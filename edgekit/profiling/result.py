@@ -20,6 +20,7 @@ from edgekit.report import aligned
 SCHEMA = 1
 SHOWN_LAYERS = 12
 STEADY_DRIFT = 0.05
+NAMED_GAP = 0.1
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,10 @@ class Profile:
             said.append(
                 f"{load:.1f} processes wanted {self.machine.cpus} CPUs when this began: the times are not the model's alone"
             )
+            if self.gap is not None and self.gap > NAMED_GAP:
+                said.append(
+                    "what interrupts a run is in the latency and in no kernel's median: hence their gap"
+                )
         return [f"note        {sentence}" for sentence in said]
 
     def _layers(self) -> str:

@@ -130,7 +130,9 @@ def _run(
     where = shlex.quote(folder)
     words = [link.python, *runner_arguments(bundle, options), "--stream"]
     script = (
-        f"trap 'rm -rf {where}' EXIT\ntrap 'exit 1' HUP INT TERM\ncd {where} && {shlex.join(words)}"
+        f"trap 'rm -rf {where}' EXIT\ntrap 'exit 1' HUP INT TERM\n"
+        # What onnxruntime's profiler writes goes with the rest, even if the runner is killed.
+        f"cd {where} && TMPDIR={where} {shlex.join(words)}"
     )
     with tempfile.TemporaryFile() as errors:
         running = subprocess.Popen(
