@@ -55,8 +55,8 @@ def write_page(profile: Profile, path: Path) -> None:
 def page(profile: Profile) -> str:
     title = f"{profile.bundle} on {profile.machine.processor}"
     sections = (
-        _head(profile), _latency(profile), _end_to_end(profile.end_to_end), _memory(profile), _providers(profile.providers),
-        _layers(profile),
+        _head(profile), _latency(profile), _end_to_end(profile.end_to_end), _memory(profile),
+        _providers(profile.providers), _plan(profile), _layers(profile),
     )  # fmt: skip
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -131,6 +131,19 @@ def _end_to_end(found: EndToEnd | None) -> str:
 
 def _step(passage: Passage, step: str) -> tuple[str, str]:
     return _number(f"{passage.steps[step].median:.2f} ms"), _share(passage.share(step))
+
+
+def _plan(profile: Profile) -> str:
+    """Of a bundle that runs several files, or one of them several times."""
+    if all(file.runs == 1 for file in profile.kernels) and len(profile.kernels) < 2:
+        return ""
+    rows = [
+        [escape(file.file), _number(str(file.runs)), _number(f"{file.runs * file.summed_ms:.3f}"),
+         _share(file.runs * file.summed_ms / max(1e-9, profile.summed_ms))]
+        for file in profile.kernels
+    ]  # fmt: skip
+    table = _table(("file", "runs", "ms", "share"), rows, numbers=2)
+    return f"<h2>Plan</h2><p>How often one result needs each file</p>{table}"
 
 
 def _layers(profile: Profile) -> str:

@@ -82,6 +82,16 @@ def test_it_has_every_part_of_the_profile() -> None:
     assert page(profile(layers=[], roofline=None, memory_bytes=None))
 
 
+def test_a_plan_s_files_stand_with_their_runs() -> None:
+    layers = [
+        {"file": f"stage{n}.onnx", "runs": 4, "whole_ms": 1.0, "kernels": []} for n in range(2)
+    ]
+    text = page(profile(layers=layers))
+    assert "<h2>Plan</h2>" in text
+    assert "stage1.onnx" in text
+    assert "<h2>Plan</h2>" not in page(profile())
+
+
 def test_names_from_a_device_are_text_and_nothing_else() -> None:
     text = page(profile(name=HOSTILE))
     assert "<script" not in text
