@@ -175,12 +175,20 @@ def run_named(
     return open_whole(bundle).run(given)
 
 
-def profile(bundle: Bundle | str | Path, *, threads: int = 0, seconds: float = 10.0) -> Profile:
+def profile(
+    bundle: Bundle | str | Path,
+    *,
+    threads: int = 0,
+    seconds: float = 10.0,
+    image: str | Path | None = None,
+) -> Profile:
     """Latency, layers and memory of an ONNX bundle on this machine; `edgekit profile --help`.
 
-    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. Raises UsageError.
+    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. With an image, also
+    each step from its file to boxes or classes. Raises UsageError.
     """
-    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds)))
+    picture = None if image is None else Path(image)
+    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds), picture))
 
 
 def verify(bundle: Bundle | str | Path) -> Report:
