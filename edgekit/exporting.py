@@ -171,6 +171,7 @@ def export_model(
         raise UsageError(f"A gate of {options.gate_db} dB is none: give a number above 0.")
     backend = backend_for(target.format)
     _require_palettes(backend, target, options.palette_bits)
+    _require_whole_codes(model, target, options)
     if options.work.suppression is not None and options.plan is not None:
         raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
     if options.work.evidence and options.plan is not None:
@@ -253,6 +254,24 @@ def _require_palettes(backend: Backend, target: Target, bits: int | None) -> Non
         )
     known = ", ".join(map(str, backend.palettes))
     raise UsageError(f"A palette's index cannot have {bits} bits; it has {known}.")
+
+
+def _require_whole_codes(model: Model, target: Target, options: ExportOptions) -> None:
+    """Raises UsageError for what a quantised model's graph no longer has, or its files cannot hold."""
+    if model.codes is None:
+        return
+    if options.work.evidence:
+        raise UsageError(
+            "A quantised graph has no modules to tell evidence of; export the float model with --safety."
+        )
+    if target.format == "onnx" and target.require_precision(options.precision) != "fp32":
+        raise UsageError(
+            "What stays in floats of a quantised model is in single precision in ONNX files; leave --precision away."
+        )
+    if options.palette_bits is not None:
+        raise UsageError(
+            "Weights in codes have no palettes too; give the float model to --palettes."
+        )
 
 
 def _gate(model: Model, target: Target, precision: str, options: ExportOptions) -> Gate:
