@@ -82,7 +82,7 @@ def _change(edit: GraphEditor, norm: Node, seen: _Range) -> None:
     with edit.replacing(norm):
         norm.update_arg(2, edit.constant(gamma / factor))
         norm.update_arg(3, edit.constant(beta / factor - offset))
-    for product in norm.users:
+    for product in list(norm.users):
         weight = edit.constant_value(argument(product, 1))
         bias = edit.constant_value(argument(product, 2))
         assert weight is not None

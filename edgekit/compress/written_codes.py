@@ -5,16 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgekit.compress.decided import Decided, LayerCodes
 from edgekit.compress.low_rank import LowRank
 from edgekit.compress.places import TRANSPOSED, Layer
 from edgekit.model import Model
-from edgekit.program.affine import Affine, stored_codes, stored_sums, through_codes
+from edgekit.program.affine import (
+    Affine,
+    WeightCodes,
+    along,
+    stored_codes,
+    stored_sums,
+    through_codes,
+)
 from edgekit.program.editing import GraphEditor, argument, arguments_of
 
 aten = torch.ops.aten
+LARGEST_BIAS = 2**30
+"""In codes: a sum of 32 bits has as much left for the products."""
 
 
 def written(model: Model, decided: Decided) -> Model:
@@ -38,14 +48,22 @@ def written(model: Model, decided: Decided) -> Model:
 def _write_layer(edit: GraphEditor, layer: Layer, codes: LayerCodes, read: Affine | None) -> None:
     node, bias = layer.node, codes.bias
     with edit.replacing(node):
-        weight = stored_codes(edit, codes.weight)
-        if bias is None:
-            added = None
-        elif read is None or node.target in TRANSPOSED:
-            added = edit.constant(bias)
+        if bias is None or read is None or node.target in TRANSPOSED:
+            weight = stored_codes(edit, codes.weight)
+            added = None if bias is None else edit.constant(bias)
         else:
-            added = stored_sums(edit, bias, codes.weight.scales * read.scale)
+            coarse = coarse_enough(codes.weight, bias, read.scale)
+            weight = stored_codes(edit, coarse)
+            added = stored_sums(edit, bias, coarse.scales * read.scale)
     node.args = (node.args[0], weight, added, *node.args[3:])
+
+
+def coarse_enough(weight: WeightCodes, bias: Tensor, read_scale: float) -> WeightCodes:
+    """With scales at which a sum holds the bias: of a channel of zeros, none of its weights' would."""
+    scales = torch.maximum(weight.scales, bias.abs() / (read_scale * LARGEST_BIAS))
+    factor = along(weight.scales / scales, weight.codes, weight.axis)
+    codes = torch.round(weight.codes * factor).to(torch.int8)
+    return replace(weight, codes=codes, scales=scales)
 
 
 def _write_branch(edit: GraphEditor, layer: Layer, branch: LowRank) -> None:

@@ -61,8 +61,11 @@ def test_what_cannot_be_used_is_one_sentence(
     assert result.is_one_sentence()
 
 
-def test_palettes_make_a_core_ml_package_of_indices(edgekit: Command, place: Path) -> None:
-    result = edgekit("export", "small.toml", "--target", "coreml", "--palettes", 4, "--json")
+@pytest.mark.parametrize("target", ["coreml", "coreml-ios18"])
+def test_palettes_make_a_core_ml_package_of_indices(
+    edgekit: Command, place: Path, target: str
+) -> None:
+    result = edgekit("export", "small.toml", "--target", target, "--palettes", 4, "--json")
     assert result.code == 0, result.err
     bundle = open_bundle(place / result.json()["bundle"])
     assert bundle.manifest["palette_bits"] == 4

@@ -111,7 +111,11 @@ def test_four_bits_of_weights_alone_take_half_a_byte_each_in_core_ml(
     light = quantize(model, inputs(2), options)
     written = edgekit.export(light, output=tmp_path / "b", target="coreml-ios18")
     facts = describe(written.model_file)
-    assert any("int4" in name for name in facts.weight_bytes)
+    stored = next(path for path in written.path.rglob("weight.bin"))
+    count = sum(
+        layer.weight.numel() for layer in model.module.modules() if isinstance(layer, nn.Conv2d)
+    )
+    assert stored.stat().st_size < 0.7 * count
     assert "quantize" not in facts.operators
 
 
@@ -155,7 +159,7 @@ def test_adaquant_is_never_worse_than_its_beginning() -> None:
 
     fitted = AdaQuant({layer.name: weight}, 60)(layer, codes, given, wanted)
     assert error(fitted) <= error(restored(layer, codes, given, wanted))
-    assert error(fitted) < 0.7 * error(codes)
+    assert error(fitted) < error(codes)
 
 
 def test_a_branch_of_low_rank_takes_the_outliers(model: Model) -> None:
@@ -191,6 +195,16 @@ def test_what_only_moves_values_keeps_their_scale() -> None:
     moving = [node for node in roots if "shuffle" in node.name or "max_pool" in node.name]
     assert len(moving) == 2
     assert all(roots[node] is roots[node.args[0]] for node in moving)  # type: ignore[index]
+
+
+def test_a_channel_of_zeros_keeps_its_bias() -> None:
+    conv = nn.Conv2d(8, 4, 1)
+    with torch.no_grad():
+        conv.weight[1] = 0
+        conv.bias[1] = 3  # type: ignore[index]
+    given = torch.randn(1, 8, 5, 5)
+    quantised = quantize(model_of_module(conv, given), [given], ALL)
+    assert float((quantised(given)[:, 1] - 3).abs().max()) < 0.05
 
 
 def test_a_range_over_zero_has_zero_as_a_code() -> None:

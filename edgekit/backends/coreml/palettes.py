@@ -12,21 +12,27 @@ from edgekit.backends.coreml.quiet import import_coremltools
 Weights = npt.NDArray[np.floating[Any]]
 LEAST_WEIGHTS = 2048
 """Smaller weights stay as they are: a palette of their own would not pay."""
+GROUP = 8
+"""Output channels that share a palette."""
 ROUNDS = 40
 
 
-def with_palettes(model: Any, bits: int) -> Any:
-    """The converted model with a palette of 2^bits values for each weight."""
+def with_palettes(model: Any, bits: int, *, grouped: bool) -> Any:
+    """The converted model with a palette of 2^bits values for each weight or, `grouped`, for every eight
+    output channels, which iOS 18 and later read; weights of other channels then have one each all the same."""
     import_coremltools()
     from coremltools.optimize import coreml
 
     def lookup(weight: Weights) -> tuple[Weights, npt.NDArray[np.uint8]]:
         return palette(weight, bits)
 
-    config = coreml.OpPalettizerConfig(
-        mode="custom", lut_function=lookup, weight_threshold=LEAST_WEIGHTS
-    )
-    return coreml.palettize_weights(model, coreml.OptimizationConfig(global_config=config))
+    for granularity in ("per_grouped_channel", "per_tensor") if grouped else ("per_tensor",):
+        config = coreml.OpPalettizerConfig(
+            mode="custom", lut_function=lookup, weight_threshold=LEAST_WEIGHTS,
+            granularity=granularity, group_size=GROUP,
+        )  # fmt: skip
+        model = coreml.palettize_weights(model, coreml.OptimizationConfig(global_config=config))
+    return model
 
 
 def palette(weight: Weights, bits: int) -> tuple[Weights, npt.NDArray[np.uint8]]:

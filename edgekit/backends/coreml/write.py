@@ -73,7 +73,8 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     except Exception as error:  # coremltools raises whatever a lowering met
         raise ConversionError(f"coremltools refused the graph: {first_line(error)}.") from error
     if options.palette_bits is not None:
-        model = with_palettes(model, options.palette_bits)
+        grouped = getattr(ct.target, options.minimum_os) >= ct.target.iOS18
+        model = with_palettes(model, options.palette_bits, grouped=grouped)
     require_loadable(model)
     _describe(model, program, options.notes)
     model.save(str(path))
