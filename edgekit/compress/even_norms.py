@@ -19,43 +19,79 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.compress.calibration import Watched
-from edgekit.program.affine import along
+from edgekit.compress.weight_codes import weight_codes
+from edgekit.program.affine import Affine
 from edgekit.program.editing import GraphEditor, argument, shape_of
 
 aten = torch.ops.aten
+MOST_ROWS = 4096
+"""Of a norm's results, that a change is judged by."""
 LEVELS = 255
 LEAST_SHARE = 0.01
 """Of the mean range: a channel that is narrower counts as so wide, since its factor would be huge."""
 
 
-@dataclass
-class _Range:
-    low: Tensor
-    high: Tensor
+@dataclass(frozen=True)
+class _Even:
+    """What makes a norm's channels alike."""
+
+    factor: Tensor
+    """r of the module docstring, one per channel."""
+    offset: Tensor
+    """b."""
+
+    def of(self, rows: Tensor) -> Tensor:
+        return rows / self.factor - self.offset
 
 
-def even_norms(edit: GraphEditor, data: Sequence[tuple[Tensor, ...]]) -> int:
-    """Change norms that only products with stored weights read; returns how many."""
+def even_norms(
+    edit: GraphEditor, data: Sequence[tuple[Tensor, ...]], weight_bits: int
+) -> list[Node]:
+    """Change norms that only products with stored weights read, and return them.
+
+    Where a channel is large and so are its weights, they only become larger: a norm is left alone
+    if codes of its products come no nearer on the data.
+    """
     norms = [node for node in edit.graph.nodes if _fits(node, edit)]
-    if not norms:
-        return 0
-    ranges: dict[Node, _Range] = {}
-
-    def observe(node: Node, value: Tensor) -> None:
-        rows = value.flatten(0, -2)
-        low, high = rows.amin(0), rows.amax(0)
-        before = ranges.get(node)
-        if before is not None:
-            low, high = torch.minimum(low, before.low), torch.maximum(high, before.high)
-        ranges[node] = _Range(low, high)
-
-    with torch.no_grad():
-        watched = Watched(edit.module, norms, observe)
-        for inputs in data:
-            watched.run(*inputs)
+    seen: dict[Node, list[Tensor]] = {norm: [] for norm in norms}
+    if norms:
+        with torch.no_grad():
+            watched = Watched(edit.module, norms, lambda n, x: seen[n].append(x.flatten(0, -2)))
+            for inputs in data:
+                watched.run(*inputs)
+    changed = []
     for norm in norms:
-        _change(edit, norm, ranges[norm])
-    return len(norms)
+        rows = torch.cat(seen[norm])[:MOST_ROWS]
+        even = _even(rows)
+        if _pays(edit, norm, rows, even, weight_bits):
+            _change(edit, norm, even)
+            changed.append(norm)
+    return changed
+
+
+def _even(rows: Tensor) -> _Even:
+    low, high = rows.amin(0), rows.amax(0)
+    scales = (high - low) / LEVELS
+    scales = scales.clamp_min(LEAST_SHARE * float(scales.mean()) + 1e-12)
+    factor = scales / scales.mean()
+    return _Even(factor, low / factor + torch.round(-low / scales).mean() * scales.mean())
+
+
+def _pays(edit: GraphEditor, norm: Node, rows: Tensor, even: _Even, weight_bits: int) -> bool:
+    plain = changed = 0.0
+    for product in norm.users:
+        weight = edit.constant_value(argument(product, 1))
+        assert weight is not None
+        plain += _error(rows, weight, weight_bits)
+        changed += _error(even.of(rows), weight * even.factor, weight_bits)
+    return changed < plain
+
+
+def _error(rows: Tensor, weight: Tensor, weight_bits: int) -> float:
+    """Of a product of codes."""
+    affine = Affine.of_range(float(rows.min()), float(rows.max()))
+    codes = weight_codes(weight, 0, weight_bits, "largest")
+    return float((affine.rounded(rows) @ codes.values().T - rows @ weight.T).square().mean())
 
 
 def _fits(node: Node, edit: GraphEditor) -> bool:
@@ -70,24 +106,19 @@ def _fits(node: Node, edit: GraphEditor) -> bool:
     )
 
 
-def _change(edit: GraphEditor, norm: Node, seen: _Range) -> None:
-    scales = (seen.high - seen.low) / LEVELS
-    scales = scales.clamp_min(LEAST_SHARE * float(scales.mean()) + 1e-12)
-    zeros = torch.round(-seen.low / scales)
-    factor = scales / scales.mean()
-    offset = seen.low / factor + zeros.mean() * scales.mean()
+def _change(edit: GraphEditor, norm: Node, even: _Even) -> None:
     gamma, beta = (edit.constant_value(argument(norm, index)) for index in (2, 3))
     assert gamma is not None
     assert beta is not None
     with edit.replacing(norm):
-        norm.update_arg(2, edit.constant(gamma / factor))
-        norm.update_arg(3, edit.constant(beta / factor - offset))
+        norm.update_arg(2, edit.constant(gamma / even.factor))
+        norm.update_arg(3, edit.constant(beta / even.factor - even.offset))
     for product in list(norm.users):
         weight = edit.constant_value(argument(product, 1))
         bias = edit.constant_value(argument(product, 2))
         assert weight is not None
-        taken = weight * along(factor, weight, 1)
-        added = taken @ offset if bias is None else bias + taken @ offset
+        taken = weight * even.factor
+        added = taken @ even.offset if bias is None else bias + taken @ even.offset
         with edit.replacing(product):
             arguments = (product.args[0], edit.constant(taken), edit.constant(added))
         product.args = arguments

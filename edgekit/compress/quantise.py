@@ -52,7 +52,7 @@ def decide(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -
     coming = map(as_arguments, data)
     kept = list(islice(coming, options.repair_inputs))
     if options.activation_bits is not None:
-        even_norms(edit, kept)
+        even_norms(edit, kept, options.weight_bits)
     known = layers(edit)
     found = _chosen(known, options)
     codes = {layer.node: _codes(edit, layer, options) for layer in found}

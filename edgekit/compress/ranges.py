@@ -56,7 +56,7 @@ def _best(end: float, error: Callable[[float], float]) -> float:
 
 def rounded(values: Tensor, low: float, high: float, bits: int) -> Tensor:
     """Through codes of a range whose ends are codes."""
-    step = max(high - low, 1e-30) / (2**bits - 1)
+    step = max(high - low, 1e-30) / (int(2**bits) - 1)
     zero = round(-low / step)
     codes = torch.round(values / step).clamp(-zero, int(2**bits) - 1 - zero)
     return codes * step
