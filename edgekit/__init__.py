@@ -17,6 +17,8 @@ from edgekit.errors import (
 if TYPE_CHECKING:
     from edgekit.api import calibrate, evaluate, export, label, load, profile, run, stream, verify
     from edgekit.bundle import Bundle
+    from edgekit.compress.quantise import quantize
+    from edgekit.compress.quantise_options import QuantiseOptions
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
     from edgekit.model import Model
@@ -35,6 +37,7 @@ __all__ = [
     "Model",
     "ParityError",
     "Profile",
+    "QuantiseOptions",
     "Report",
     "StoppedError",
     "TrainingError",
@@ -47,6 +50,7 @@ __all__ = [
     "load",
     "memory_plan",
     "profile",
+    "quantize",
     "run",
     "stream",
     "verify",
@@ -59,6 +63,7 @@ _HOMES = {
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Profile": "edgekit.profiling.result",
+    "QuantiseOptions": "edgekit.compress.quantise_options",
     "Report": "edgekit.report",
     "calibrate": "edgekit.api",
     "distill": "edgekit.distillation.loop",
@@ -68,6 +73,7 @@ _HOMES = {
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",
     "profile": "edgekit.api",
+    "quantize": "edgekit.compress.quantise",
     "run": "edgekit.api",
     "stream": "edgekit.api",
     "verify": "edgekit.api",

@@ -80,6 +80,7 @@ def export(
     bake_preprocessing: bool = False,
     nms: bool | Thresholds = False,
     safety: bool = False,
+    palette_bits: int | None = None,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
@@ -91,6 +92,8 @@ def export(
     With `bake_preprocessing` the file of a Model of images takes uint8 RGB and normalises it itself. With
     `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given. With
     `safety` it tells the logits and features that `calibrate` makes filters of hallucinations from.
+
+    With `palette_bits` weights of a Core ML package become indices of so many bits into shared values.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -114,6 +117,7 @@ def export(
         one_file=one_file,
         gate_db=gate_db,
         work=InTheFile(bake_preprocessing, _suppression(model, nms), safety),
+        palette_bits=palette_bits,
     )
     return export_model(model, chosen, folder, options)[0]
 

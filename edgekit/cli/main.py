@@ -23,6 +23,7 @@ from edgekit.cli import (
     label,
     plan,
     profile,
+    quantize,
     run,
     split,
     verify,
@@ -50,6 +51,7 @@ app.command("label")(label.label)
 app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
 app.command("distill")(distill.distill)
+app.command("quantize")(quantize.quantize)
 app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
