@@ -17,11 +17,13 @@ from edgekit.errors import (
 if TYPE_CHECKING:
     from edgekit.api import calibrate, evaluate, export, label, load, profile, run, stream, verify
     from edgekit.bundle import Bundle
+    from edgekit.compress.pruning.options import PruneOptions
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
     from edgekit.model import Model
     from edgekit.planning import MemoryPlan, memory_plan
     from edgekit.profiling.result import Profile
+    from edgekit.pruning import prune
     from edgekit.report import Report
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Model",
     "ParityError",
     "Profile",
+    "PruneOptions",
     "Report",
     "StoppedError",
     "TrainingError",
@@ -47,6 +50,7 @@ __all__ = [
     "load",
     "memory_plan",
     "profile",
+    "prune",
     "run",
     "stream",
     "verify",
@@ -59,6 +63,7 @@ _HOMES = {
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Profile": "edgekit.profiling.result",
+    "PruneOptions": "edgekit.compress.pruning.options",
     "Report": "edgekit.report",
     "calibrate": "edgekit.api",
     "distill": "edgekit.distillation.loop",
@@ -68,6 +73,7 @@ _HOMES = {
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",
     "profile": "edgekit.api",
+    "prune": "edgekit.pruning",
     "run": "edgekit.api",
     "stream": "edgekit.api",
     "verify": "edgekit.api",

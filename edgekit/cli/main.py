@@ -23,6 +23,7 @@ from edgekit.cli import (
     label,
     plan,
     profile,
+    prune,
     run,
     split,
     verify,
@@ -49,6 +50,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
+app.command("prune")(prune.prune)
 app.command("distill")(distill.distill)
 app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)

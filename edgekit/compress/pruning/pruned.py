@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from edgekit.compress.pruning.quality import Quality, quality
 from edgekit.compress.pruning.removal import remove_channels
 from edgekit.compress.pruning.sensitivity import damage_of_scores, lowest_first, scanned
 from edgekit.compress.pruning.small_inputs import small_inputs
-from edgekit.compress.pruning.soundness import Kept, sound_groups
+from edgekit.compress.pruning.soundness import Kept, sentences, sound_groups
 from edgekit.errors import UsageError, first_line
 from edgekit.model import Model
+from edgekit.recipe import Recipe
 from edgekit.report import aligned
 from edgekit.zoo.resized import changes_between
 
@@ -50,7 +51,8 @@ class Pruned:
     """Share of the cost that was asked about."""
     options: PruneOptions
     quality: Quality
-    """Before any training."""
+    steps: int = 0
+    """That it was trained for since."""
     latencies: tuple[Mapping[str, Any], ...] = ()
     """The measured table."""
 
@@ -94,8 +96,10 @@ class Pruned:
         rows.append(("MACs", *_compared(self.macs, "{:,.0f}")))
         if self.milliseconds is not None:
             rows.append(("ms by the table", *_compared(self.milliseconds, "{:.2f}")))
-        lines = [aligned(rows), f"against the whole network: {self.quality.sentence()}"]
-        return "\n".join([*lines, *map(str, self.kept), *filter(None, [self.shortfall])])
+        trained = f"after {self.steps} steps" if self.steps else "untrained"
+        trained = f"against the whole network, {trained}"
+        lines = [aligned(rows), f"{trained}: {self.quality.sentence()}"]
+        return "\n".join([*lines, *sentences(self.kept), *filter(None, [self.shortfall])])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -103,9 +107,10 @@ class Pruned:
             "parameters": list(self.parameters),
             "macs": list(self.macs),
             "left": self.left,
+            "steps": self.steps,
             "quality": self.quality.to_json(),
-            "kept": [vars(kept) for kept in self.kept],
-            "layers": [vars(layer) for layer in self.layers],
+            "kept": [asdict(kept) for kept in self.kept],
+            "layers": [asdict(layer) for layer in self.layers],
             "latencies": list(self.latencies),
         }
 
@@ -130,7 +135,7 @@ def prune_model(
         parameter.requires_grad_(parameter.is_floating_point())
     groups, kept = prunable_groups(traced, inputs, options)
     if not groups:
-        raise UsageError(f"Nothing of {model.name} can be pruned. " + " ".join(map(str, kept)))
+        raise UsageError(f"Nothing of {model.name} can be pruned. {' '.join(sentences(kept))}")
     progress("scores")
     ranked = scores(traced, groups, options.importance, batches, options.loss)
     traced.requires_grad_(False)
@@ -152,7 +157,8 @@ def prune_model(
         for group in groups
     }
     narrow = remove_channels(copy.deepcopy(model.module), groups, removed)
-    made = replace(model, module=narrow, recipe=_recipe_of(model, narrow))
+    recipe = _recipe_of(model, narrow)
+    made = replace(model, module=narrow, recipe=recipe, name=recipe.name if recipe else model.name)
     full = {group.name: group.atoms for group in groups}
     return Pruned(
         model=made,
@@ -187,7 +193,7 @@ def prunable_groups(
         if any(_within(place.path, options.ignored) for place in group.members):
             kept.append(Kept(group.name, "that was asked for"))
         elif last.intersection(group.makers):
-            kept.append(Kept(group.name, "they are the network's output"))
+            kept.append(Kept(group.name, "these channels are the network's output"))
         else:
             candidates.append(group)
     sound, refused = sound_groups(traced, inputs, candidates)
@@ -198,7 +204,7 @@ def _within(path: str, ignored: Sequence[str]) -> bool:
     return any(path == one or path.startswith(f"{one}.") for one in ignored)
 
 
-def _recipe_of(model: Model, narrow: nn.Module) -> Any:
+def _recipe_of(model: Model, narrow: nn.Module) -> Recipe | None:
     """The recipe of a network that is narrower than the architecture says."""
     recipe = model.recipe
     if recipe is None:
@@ -206,7 +212,11 @@ def _recipe_of(model: Model, narrow: nn.Module) -> Any:
     earlier = {path: dict(changed) for path, changed in recipe.channels.items()}
     for path, changed in changes_between(model.module, narrow).items():
         earlier.setdefault(path, {}).update(changed)
-    return replace(recipe, channels=earlier, parameters=_count(narrow))
+    name = recipe.name if recipe.channels else f"{recipe.name}-pruned"
+    summary = recipe.summary if recipe.channels else f"{recipe.summary}; pruned"
+    return replace(
+        recipe, name=name, aliases=(), summary=summary, channels=earlier, parameters=_count(narrow)
+    )
 
 
 def _changes(

@@ -34,8 +34,13 @@ class Kept:
     name: str
     reason: str
 
-    def __str__(self) -> str:
-        return f"'{self.name}' keeps its channels: {self.reason}."
+
+def sentences(kept: Sequence[Kept]) -> list[str]:
+    """One for each reason, with all that it keeps."""
+    names: dict[str, list[str]] = {}
+    for group in kept:
+        names.setdefault(group.reason, []).append(f"'{group.name}'")
+    return [f"Kept whole: {', '.join(listed)}, since {reason}." for reason, listed in names.items()]
 
 
 def sound_groups(
@@ -81,13 +86,13 @@ class _Trial:
         try:
             found = self._run(pruned)
         except Exception as error:  # whatever a forward raises on a width that it does not expect
-            return f"the network does not run without them ({first_line(error)})"
+            return f"the network does not run with fewer ({first_line(error)})"
         if [x.shape for x in found] != [x.shape for x in expected]:
-            return "the network's output has them"
+            return "the shape of the network's output would be another"
         for left, right in zip(found, expected):
             scale = right.abs().max().clamp_min(1e-30)
             if not ((left - right).abs().max() / scale < TOLERANCE):
-                return "how its channels reach the layers that read them is not understood"
+                return "how these channels reach the layers that read them is not understood"
         return None
 
     def _run(self, network: nn.Module) -> list[Tensor]:
@@ -117,8 +122,8 @@ def unread(
                     _read_zeros(network, place, group.members[place][atom])
         yield
     finally:
-        for path, weight in before.items():
-            network.get_submodule(path).get_parameter("weight").data.copy_(weight)
+        for path, kept in before.items():
+            network.get_submodule(path).get_parameter("weight").data.copy_(kept)
 
 
 def _read_zeros(network: nn.Module, place: Place, channels: tuple[int, ...]) -> None:
