@@ -51,7 +51,9 @@ def _lines(table: TomlTable, path: tuple[str, ...]) -> list[str]:
     for key, value in table.items():
         if _is_table(value):
             inner = (*path, key)
-            lines += ["", f"[{'.'.join(map(_key, inner))}]", *_lines(value, inner)]
+            has_values = not value or not all(map(_is_table, value.values()))
+            heading = ["", f"[{'.'.join(map(_key, inner))}]"] if has_values else []
+            lines += [*heading, *_lines(value, inner)]
     return lines
 
 

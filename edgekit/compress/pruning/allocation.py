@@ -47,7 +47,33 @@ def allocate(
         cost -= costs.saved(name, width, widths)
         widths[name] = width
         left[name] = [candidate for candidate in left[name] if candidate < width]
-    return widths
+    return _refilled(widths, groups, costs, damages, options, allowed - cost)
+
+
+def _refilled(
+    widths: dict[str, int],
+    groups: Sequence[ChannelGroup],
+    costs: Costs,
+    damages: Damages,
+    options: PruneOptions,
+    spare: float,
+) -> dict[str, int]:
+    wider = {group.name: choices(group, options) for group in groups}
+    while True:
+        best, name, width, price = 0.0, "", 0, 0.0
+        for group, candidates in wider.items():
+            now = damages[group](widths[group])
+            for candidate in candidates:
+                added = -costs.saved(group, candidate, widths)
+                if not 0 < added <= spare:
+                    continue
+                worth = (now - damages[group](candidate)) / added
+                if worth > best:
+                    best, name, width, price = worth, group, candidate, added
+        if not name:
+            return widths
+        widths[name] = width
+        spare -= price
 
 
 def allocate_uniformly(
