@@ -40,7 +40,9 @@ class ShuffledIntoSum(nn.Module):
         self.up, self.skip, self.last = conv(3, 32), conv(3, 8), conv(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(F.pixel_shuffle(self.up(x), 2) + self.skip(F.interpolate(x, scale_factor=2)))
+        return self.last(
+            F.pixel_shuffle(self.up(x), 2) + self.skip(F.interpolate(x, scale_factor=2))
+        )
 
 
 class TwiceShuffledBesideMore(nn.Module):
@@ -82,7 +84,11 @@ class Squeezed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.widen, self.depthwise, self.narrow = conv(3, 16, 1), conv(16, 16, 3, 16), conv(16, 3, 1)
+        self.widen, self.depthwise, self.narrow = (
+            conv(3, 16, 1),
+            conv(16, 16, 3, 16),
+            conv(16, 3, 1),
+        )
         self.norm = nn.BatchNorm2d(16)
         self.reduce, self.expand = nn.Linear(16, 8), nn.Linear(8, 16)
 

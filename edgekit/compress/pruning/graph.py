@@ -152,6 +152,9 @@ class ChannelGraph(tp.DependencyGraph):  # type: ignore[misc]
                 step = ShuffleStep(node.grad_fn._saved_upscale_factor**2)
                 node.module, node.type = step, tp.ops.OPTYPE.CUSTOMIZED
                 module2node[step] = module2node.pop(module)
+            # The library looks for channels on every path from a reshape, of which sums make very many.
+            elif node.type == tp.ops.OPTYPE.RESHAPE and not _is_beside_linear(node):
+                node.type = tp.ops.OPTYPE.ELEMENTWISE
         super()._build_dependency(module2node)
         shuffles = [module for module in module2node if isinstance(module, ShuffleStep)]
         for _ in shuffles:  # one may lie behind another
@@ -169,6 +172,20 @@ class ChannelGraph(tp.DependencyGraph):  # type: ignore[misc]
             for edge in node.dependencies:
                 if edge.target is source:
                     edge.index_mapping[0] = ToMany(ratio)
+
+
+def _is_beside_linear(node: Any) -> bool:
+    """Whether the next weighted layer before or behind is a linear one: channels may be counted anew there."""
+    for direction in ("inputs", "outputs"):
+        waiting, seen = list(getattr(node, direction)), {node}
+        while waiting:
+            other = waiting.pop()
+            if isinstance(other.module, nn.Linear):
+                return True
+            if other not in seen and not isinstance(other.module, WEIGHTED):
+                waiting += getattr(other, direction)
+            seen.add(other)
+    return False
 
 
 def tensors_of(output: Any) -> list[Tensor]:

@@ -145,7 +145,10 @@ def _measured(points: Sequence[Point]) -> dict[Point, float]:
 def _node(
     point: Point, number: int, generator: np.random.Generator
 ) -> tuple[Any, Any, np.ndarray[Any, Any]]:
-    """The layer's node, its weight, and numbers for its input."""
+    """The layer's node, its weight, and numbers for its input.
+
+    Kernels are named after nodes or after their results, which so have one name.
+    """
     shape = point.shape
     groups = shape.groups or point.makes
     within = (point.reads, point.makes // groups) if shape.operator == "ConvTranspose" else (
@@ -163,7 +166,7 @@ def _node(
         }  # fmt: skip
     weight = generator.standard_normal((*within, *shape.kernel), np.float32)
     node = helper.make_node(
-        shape.operator, [f"given{number}", f"weight{number}"], [f"made{number}"],
+        shape.operator, [f"given{number}", f"weight{number}"], [f"layer#{number}"],
         name=f"layer#{number}", **options,
     )  # fmt: skip
     return node, onnx.numpy_helper.from_array(weight, f"weight{number}"), given

@@ -11,7 +11,8 @@ from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
 from edgekit.model import Model
 
-SIDES = (64, 128, 192, 256)
+PICTURE_SIDES = (64, 128, 192, 256)
+VIDEO_SIDES = (16, 32, 64, 128)
 FRAMES = (1, 2, 4, 5, 8, 9)
 
 
@@ -21,7 +22,8 @@ def small_inputs(model: Model) -> tuple[Tensor, ...]:
     if recipe is None:
         return model.example_inputs
     is_image = isinstance(recipe.contract, ImageContract)
-    for side, frames in product(SIDES, (None,) if is_image else FRAMES):
+    sizes = product(PICTURE_SIDES, (None,)) if is_image else product(VIDEO_SIDES, FRAMES)
+    for side, frames in sizes:
         try:
             given, _ = recipe.specs(side, side, frames)
         except UsageError:
