@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -12,11 +13,13 @@ from torch.nn import functional as F
 import edgekit
 from edgekit.compress.pruning.allocation import allocate, allocate_uniformly, choices
 from edgekit.compress.pruning.channels import ChannelGroup
+from edgekit.compress.pruning.compensation import narrowed, with_statistics_of
 from edgekit.compress.pruning.importance import scores
 from edgekit.compress.pruning.latency_table import LatencyTable, Point, Shape, measure
 from edgekit.compress.pruning.layers import Costs, Macs, weighted_layers
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.pruned import prunable_groups, prune_model
+from edgekit.compress.pruning.removal import remove_channels
 from edgekit.compress.pruning.sensitivity import Damage, damage_of_scores, lowest_first, scanned
 from edgekit.compress.pruning.soundness import unread
 from edgekit.errors import UsageError
@@ -41,10 +44,7 @@ def test_scores_of_the_output_estimate_what_leaving_out_a_channel_changes() -> N
     """In a network without nonlinearities the first order is all there is."""
     network = nn.Sequential(*[layer for layer in chain(8) if isinstance(layer, nn.Conv2d)])
     (group,) = groups_of(network)
-    torch.manual_seed(0)
-    estimated = torch.zeros(8, dtype=torch.float64)
-    for _ in range(40):
-        estimated += scores(network, [group], "output", [(INPUT,)] * 5, None)[group.name] / 40
+    estimated = scores(network, [group], "output", [(INPUT,)] * 100, None)[group.name]
     expected = []
     with torch.no_grad():
         whole = network(INPUT)
@@ -189,6 +189,38 @@ def test_layers_of_every_kind_are_timed() -> None:
     before, after = found.milliseconds
     assert 0 < after < before
     assert "ms by the table" in found.summary()
+
+
+def test_a_channel_that_is_constant_on_the_data_costs_nothing() -> None:
+    """Its mean goes into the bias of what read it."""
+    network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    (first, second) = groups_of(network)
+    removed = {first.name: [2, 9], second.name: []}
+    with torch.no_grad():
+        network[0].weight[[2, 9]] = 0
+        network[0].bias[[2, 9]] = 3.0
+    narrow = narrowed(network, [first, second], removed, [(INPUT,)])
+    assert narrow[0].out_channels == 14
+    torch.testing.assert_close(narrow(INPUT), network(INPUT), rtol=1e-4, atol=1e-5)
+
+
+def test_norms_get_the_statistics_of_the_narrower_network() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3, bias=False), nn.ReLU(), nn.Conv2d(16, 4, 3, bias=False), nn.BatchNorm2d(4)
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        network[3].train()(network[2](network[1](network[0](INPUT))))
+    network.eval()
+    (group,) = groups_of(network)
+    narrow = with_statistics_of(
+        remove_channels(copy.deepcopy(network), [group], {group.name: range(8)}),
+        [(INPUT,), (INPUT,)],
+    )
+    made = narrow[2](narrow[1](narrow[0](INPUT)))
+    torch.testing.assert_close(narrow[3].running_mean, made.mean((0, 2, 3)))
+    assert narrow[3].momentum == 0.1
+    assert not narrow[3].training
 
 
 @pytest.mark.parametrize(

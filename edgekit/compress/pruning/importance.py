@@ -14,7 +14,7 @@ from edgekit.compress.pruning.graph import tensors_of
 from edgekit.compress.pruning.options import Importance, Loss
 
 Batch = tuple[Tensor, ...]
-PROJECTIONS = 4
+PROJECTIONS = 8
 """Random ones of the output per batch, for its sensitivity in all directions."""
 
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from edgekit.compress.pruning.allocation import allocate, allocate_uniformly
 from edgekit.compress.pruning.channels import ChannelGroup, channel_groups
+from edgekit.compress.pruning.compensation import narrowed
 from edgekit.compress.pruning.graph import ChannelGraph
 from edgekit.compress.pruning.importance import Batch, scores
 from edgekit.compress.pruning.latency_table import LatencyTable
 from edgekit.compress.pruning.layers import Costs, LayerCost, Macs, Widths, weighted_layers
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.quality import Quality, quality
-from edgekit.compress.pruning.removal import remove_channels
 from edgekit.compress.pruning.sensitivity import damage_of_scores, lowest_first, scanned
 from edgekit.compress.pruning.small_inputs import small_inputs
 from edgekit.compress.pruning.soundness import Kept, sentences, sound_groups
@@ -51,6 +51,7 @@ class Pruned:
     """Share of the cost that was asked about."""
     options: PruneOptions
     quality: Quality
+    """On the data that it was pruned by."""
     steps: int = 0
     """That it was trained for since."""
     latencies: tuple[Mapping[str, Any], ...] = ()
@@ -156,7 +157,9 @@ def prune_model(
         group.name: lowest_first(ranked[group.name])[: group.atoms - widths[group.name]]
         for group in groups
     }
-    narrow = remove_channels(copy.deepcopy(model.module), groups, removed)
+    measured_on = [batch[: len(inputs)] for batch in batches]
+    progress("cut")
+    narrow = narrowed(model.module, groups, removed, measured_on if data else [])
     recipe = _recipe_of(model, narrow)
     made = replace(model, module=narrow, recipe=recipe, name=recipe.name if recipe else model.name)
     full = {group.name: group.atoms for group in groups}
@@ -167,7 +170,7 @@ def prune_model(
         parameters=(_count(model.module), _count(narrow)),
         left=costs.total(widths) / costs.total(full),
         options=options,
-        quality=quality(model.module, narrow, [batch[: len(inputs)] for batch in batches]),
+        quality=quality(model.module, narrow, measured_on),
         latencies=tuple(cost.to_json()) if isinstance(cost, LatencyTable) else (),
     )
 
