@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from edgekit.bundle import new_folder
+from edgekit.compress.pruning.compensation import nearest
 from edgekit.compress.pruning.importance import Batch
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.pruned import Pruned, prune_model
@@ -81,5 +82,7 @@ def recovered(
         pruned.model, whole, training, steps, run=run, resume=resume, workers=workers,
         progress=progress,
     )  # fmt: skip
-    found = quality(whole.module, model.module, [(batch,) for batch in measured_on])
-    return replace(pruned, model=model, quality=found, steps=steps)
+    batches = [(batch,) for batch in measured_on]
+    model = replace(model, module=nearest(whole.module, [model.module], batches))
+    found = quality(whole.module, model.module, batches)
+    return replace(pruned, model=model, quality=found, untrained=pruned.quality, steps=steps)

@@ -16,28 +16,29 @@ import edgekit as library
 from edgekit.recipe import find_recipe
 
 RECIPE = """
-name = "small-classes"
-family = "mobilenet-v2"
-summary = "A small classifier for tests"
+name = "small-pictures"
+family = "srvgg"
+summary = "A small restorer for tests"
 source = "tests"
 parameters = 1
 
 [architecture]
-width = 0.35
-classes = 5
+width = 32
+convs = 2
+scale = 2
 
 [weights]
 
 [image]
-height = 64
-width = 64
-stride = 32
+height = 16
+width = 16
+stride = 1
 order = "RGB"
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
+mean = [0.0, 0.0, 0.0]
+std = [1.0, 1.0, 1.0]
 
-[image.logits]
-classes = 5
+[image.picture]
+scale = 2
 """
 QUICK = ("--round-to", "8", "--ratios", "importance")
 
@@ -62,7 +63,7 @@ def test_a_pruned_folder_exports_with_fewer_channels_and_plans(
     found = edgekit("prune", folder / "small.toml", "--data", folder / "pictures", "--keep", "0.6", "-o", "pruned", *QUICK)  # fmt: skip
     assert found.code == 0, found.err
     assert "against the whole network, untrained: " in found.out
-    assert "Kept whole: 'classifier.1', since these channels are the network's output." in found.out
+    assert "Kept whole: 'body.6', since these channels are the network's output." in found.out
     report = json.loads((tmp_path / "pruned" / "pruning.json").read_text())
     assert report["left"] <= 0.6
     assert report["macs"][1] < 0.6 * report["macs"][0]
@@ -77,7 +78,7 @@ def test_a_pruned_folder_exports_with_fewer_channels_and_plans(
         for node in file.graph.node
         if node.op_type == "Conv" and node.input[1] in constants
     )
-    expected = sorted((layer["makes"][1],) for layer in report["layers"][:-1])
+    expected = sorted((layer["makes"][1],) for layer in report["layers"])
     assert counts == expected, "channel counts in the file are not those of the table"
 
     model = library.load("pruned")
@@ -86,7 +87,7 @@ def test_a_pruned_folder_exports_with_fewer_channels_and_plans(
     assert model.recipe.parameters == report["parameters"][1]
     described = edgekit("info", "pruned", "--json").json()
     assert described["parameters"] == report["parameters"][1]
-    assert edgekit("plan", "pruned", "--json").json()["model"] == "small-classes-pruned"
+    assert edgekit("plan", "pruned", "--json").json()["model"] == "small-pictures-pruned"
 
 
 def test_training_brings_the_output_back(
@@ -99,6 +100,7 @@ def test_training_brings_the_output_back(
     trained = edgekit(*asked, "-o", "trained", "--steps", "12").json()
     assert trained["steps"] == 12
     assert trained["macs"] == raw["macs"]
+    assert trained["untrained"] == raw["quality"]
     assert trained["quality"]["psnr_db"][0] > raw["quality"]["psnr_db"][0]
     assert (tmp_path / "trained.run" / "metrics.jsonl").is_file()
     again = library.load("trained")
@@ -145,10 +147,10 @@ def test_a_recipe_with_channels_that_its_network_does_not_have_is_refused(
     edgekit: Command, tmp_path: Path
 ) -> None:
     for added, said in (
-        ('[channels."features.99.0"]\nout_channels = 8\n', "features.99.0"),
-        ('[channels."features.0.0"]\nout_chanels = 8\n', "out_chanels"),
-        ('[channels."features.0.0"]\nweight = [900, 3, 3, 3]\n', "weight"),
-        ("[channels]\nfeatures = 8\n", "channels"),
+        ('[channels."body.99"]\nout_channels = 8\n', "body.99"),
+        ('[channels."body.0"]\nout_chanels = 8\n', "out_chanels"),
+        ('[channels."body.0"]\nweight = [900, 3, 3, 3]\n', "weight"),
+        ("[channels]\nbody = 8\n", "channels"),
     ):
         (tmp_path / "wrong.toml").write_text(RECIPE + added)
         found = edgekit("info", tmp_path / "wrong.toml")

@@ -28,11 +28,15 @@ def narrowed(
         return plain
     meant = copy.deepcopy(network)
     add_means(meant, groups, removed, data)
-    made = [plain, remove_channels(meant, groups, removed)]
-    if any(isinstance(module, NORMS) for module in network.modules()):
-        made += [with_statistics_of(one, data) for one in made]
-    error = Error(network, data, None)
-    return min(made, key=error)
+    return nearest(network, [plain, remove_channels(meant, groups, removed)], data)
+
+
+def nearest(whole: nn.Module, made: Sequence[nn.Module], data: Sequence[Batch]) -> nn.Module:
+    """Of networks as they are, and with statistics that the data gives their norms, what is most like the whole."""
+    candidates = list(made)
+    if any(isinstance(module, NORMS) for module in whole.modules()):
+        candidates += [with_statistics_of(one, data) for one in made]
+    return min(candidates, key=Error(whole, data, None))
 
 
 @torch.no_grad()

@@ -54,6 +54,8 @@ class Pruned:
     """On the data that it was pruned by."""
     steps: int = 0
     """That it was trained for since."""
+    untrained: Quality | None = None
+    """The quality before that training."""
     latencies: tuple[Mapping[str, Any], ...] = ()
     """The measured table."""
 
@@ -97,9 +99,10 @@ class Pruned:
         rows.append(("MACs", *_compared(self.macs, "{:,.0f}")))
         if self.milliseconds is not None:
             rows.append(("ms by the table", *_compared(self.milliseconds, "{:.2f}")))
-        trained = f"after {self.steps} steps" if self.steps else "untrained"
-        trained = f"against the whole network, {trained}"
-        lines = [aligned(rows), f"{trained}: {self.quality.sentence()}"]
+        before, after = self.untrained or self.quality, self.quality
+        lines = [aligned(rows), f"against the whole network, untrained: {before.sentence()}"]
+        if self.untrained is not None:
+            lines.append(f"against the whole network, after {self.steps} steps: {after.sentence()}")
         return "\n".join([*lines, *sentences(self.kept), *filter(None, [self.shortfall])])
 
     def to_json(self) -> dict[str, Any]:
@@ -109,6 +112,7 @@ class Pruned:
             "macs": list(self.macs),
             "left": self.left,
             "steps": self.steps,
+            "untrained": self.untrained.to_json() if self.untrained else None,
             "quality": self.quality.to_json(),
             "kept": [asdict(kept) for kept in self.kept],
             "layers": [asdict(layer) for layer in self.layers],
