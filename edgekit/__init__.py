@@ -17,6 +17,7 @@ from edgekit.errors import (
 if TYPE_CHECKING:
     from edgekit.api import calibrate, evaluate, export, label, load, profile, run, stream, verify
     from edgekit.bundle import Bundle
+    from edgekit.compress.pruning.options import PruneOptions
     from edgekit.compress.quantise import quantize
     from edgekit.compress.quantise_options import QuantiseOptions
     from edgekit.detection.coco_evaluation import Evaluation
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgekit.model import Model
     from edgekit.planning import MemoryPlan, memory_plan
     from edgekit.profiling.result import Profile
+    from edgekit.pruning import prune
     from edgekit.report import Report
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Model",
     "ParityError",
     "Profile",
+    "PruneOptions",
     "QuantiseOptions",
     "Report",
     "StoppedError",
@@ -50,6 +53,7 @@ __all__ = [
     "load",
     "memory_plan",
     "profile",
+    "prune",
     "quantize",
     "run",
     "stream",
@@ -63,6 +67,7 @@ _HOMES = {
     "MemoryPlan": "edgekit.planning",
     "Model": "edgekit.model",
     "Profile": "edgekit.profiling.result",
+    "PruneOptions": "edgekit.compress.pruning.options",
     "QuantiseOptions": "edgekit.compress.quantise_options",
     "Report": "edgekit.report",
     "calibrate": "edgekit.api",
@@ -73,6 +78,7 @@ _HOMES = {
     "load": "edgekit.api",
     "memory_plan": "edgekit.planning",
     "profile": "edgekit.api",
+    "prune": "edgekit.pruning",
     "quantize": "edgekit.compress.quantise",
     "run": "edgekit.api",
     "stream": "edgekit.api",

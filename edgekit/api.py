@@ -34,7 +34,7 @@ from edgekit.plan.runner import PlanRunnable, open_runnable
 from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
 from edgekit.profiling.result import Profile
 from edgekit.profiling.timing import TimingOptions
-from edgekit.recipe import find_recipe
+from edgekit.recipe import find_recipe, is_recipe_folder
 from edgekit.report import Report
 from edgekit.running import open_whole
 from edgekit.split.bundle import SplitBundle, SplitFacts
@@ -352,7 +352,7 @@ def _require_unchanged(bundle: Bundle, replaced: str | None = None) -> None:
 
 
 def _is_bundle(path: Path) -> bool:
-    return path.is_dir() or path.suffix == ".bundle"
+    return (path.is_dir() and not is_recipe_folder(path)) or path.suffix == ".bundle"
 
 
 def _opened(bundle: Bundle | str | Path) -> Bundle:

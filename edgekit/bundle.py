@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,14 +170,19 @@ def open_bundle(path: Path) -> Bundle:
 
 
 @contextmanager
-def new_folder(target: Path, *, force: bool) -> Iterator[Path]:
+def new_folder(
+    target: Path, *, force: bool, ours: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
     """A folder to write in, renamed to `target` at the end; nothing is left if writing fails.
 
+    Args:
+        ours: whether a folder may be replaced by force; None: if it is a bundle.
+
     Raises:
-        UsageError: `target` exists and `force` is false, or is not a bundle that may be replaced.
+        UsageError: `target` exists and `force` is false, or is not what may be replaced.
         MissingEnvironmentError: the disk is full or the place cannot be written.
     """
-    require_free(target, force=force)
+    require_free(target, force=force, ours=ours)
     target = target.absolute()
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
     replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
@@ -202,11 +207,11 @@ def new_folder(target: Path, *, force: bool) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def require_free(target: Path, *, force: bool) -> None:
-    """Check that a bundle may be written at `target`.
+def require_free(target: Path, *, force: bool, ours: Callable[[Path], bool] | None = None) -> None:
+    """Check that a bundle, or a folder of the kind that `ours` knows, may be written at `target`.
 
     Raises:
-        UsageError: it exists and `force` is false, or it is something else than a bundle.
+        UsageError: it exists and `force` is false, or it is something else.
         MissingEnvironmentError: its folder cannot be written.
     """
     if not target.exists():
@@ -220,6 +225,13 @@ def require_free(target: Path, *, force: bool) -> None:
         raise UsageError(
             f"{target} exists; choose another place with -o, or replace it with --force."
         )
+    if ours is not None:
+        if not ours(target):
+            raise UsageError(
+                f"{target} is something else than what goes there, so --force does not replace it; choose "
+                "another -o."
+            )
+        return
     try:
         open_bundle(target)  # other programs have a manifest.json too
     except UsageError as error:

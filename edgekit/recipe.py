@@ -49,6 +49,8 @@ class Recipe:
     contract: VideoContract | ImageContract
     """What goes in and comes out, and at which sizes."""
     aliases: tuple[str, ...] = ()
+    channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of a pruned network: what of it is smaller than the architecture says, as `zoo.resized` has it."""
     path: Path = field(default=Path(), compare=False)
 
     def specs(
@@ -67,15 +69,22 @@ def all_recipes() -> list[Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """By name, alias, or path of a TOML file. Raises UsageError, with the nearest name."""
+    """By name, alias, path of a TOML file, or of a folder that holds one. Raises UsageError, with the nearest name."""
     if name.endswith(".toml"):
         return read_recipe(Path(name))
     recipes = all_recipes()
     for recipe in recipes:
         if name in (recipe.name, *recipe.aliases):
             return recipe
+    if is_recipe_folder(Path(name)):
+        return read_recipe(next(Path(name).glob("*.toml")))
     known = sorted({known for recipe in recipes for known in (recipe.name, *recipe.aliases)})
     raise UsageError(f"There is no model '{name}'; {suggestion(name, known)}")
+
+
+def is_recipe_folder(path: Path) -> bool:
+    """Such as `edgekit prune` writes."""
+    return path.is_dir() and len(list(path.glob("*.toml"))) == 1
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -99,6 +108,8 @@ def read_recipe(path: Path) -> Recipe:
         for record in _records(recipe):
             require_types(record)
         contract.check(recipe.architecture)
+        if not all(isinstance(changed, dict) for changed in recipe.channels.values()):
+            raise TypeError("'channels' must be a table for each module")
     except KeyError as error:
         raise UsageError(
             f"{path} has no {error.args[0]!r}; see models/turbo-vaed-ltx.toml, or models/mobilenet-v2.toml "

@@ -11,7 +11,7 @@ from edgekit.box_contract import Boxes
 from edgekit.cli.output import Json, parse_size, print_json
 from edgekit.contract import TensorSpec
 from edgekit.errors import UsageError
-from edgekit.recipe import find_recipe
+from edgekit.recipe import find_recipe, is_recipe_folder
 from edgekit.report import aligned
 
 
@@ -24,7 +24,7 @@ def info(
     json: Json = False,
 ) -> None:
     """What one model takes, gives and costs."""
-    if Path(name).is_dir():
+    if Path(name).is_dir() and not is_recipe_folder(Path(name)):
         if size or frames is not None:
             raise UsageError("A bundle has one size; leave --size and --frames away.")
         _split_info(Path(name), json=json)

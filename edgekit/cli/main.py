@@ -23,6 +23,7 @@ from edgekit.cli import (
     label,
     plan,
     profile,
+    prune,
     quantize,
     run,
     split,
@@ -50,6 +51,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
+app.command("prune")(prune.prune)
 app.command("distill")(distill.distill)
 app.command("quantize")(quantize.quantize)
 app.add_typer(split.app, name="split")

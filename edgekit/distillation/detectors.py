@@ -212,8 +212,9 @@ def train(asked: FromFiles) -> Distilled:
         items = WithLookAlikes(known, others, numbers.look_alikes)
     torch.manual_seed(asked.seed)
     network: Any = build_network(recipe)
-    if asked.initial is not None:
-        load_weights(network, asked.initial)
+    initial = asked.initial or (recipe.bundled_weights if recipe.channels else None)
+    if initial is not None:
+        load_weights(network, initial)
     network = network.to(memory_format=torch.channels_last)
     student, teacher = Tapped(network, forward=training.boxes), None
     losses = [Loss(recipe.family, training.term)]

@@ -27,6 +27,8 @@ RECIPES = {
 }
 """By family of models: the module whose `train` makes them."""
 DETECTORS = ("leyolo", "mobiledet", "codenet")
+BUILT_FROM_RECIPES = (*DETECTORS, "turbo-vaed")
+"""Families whose training takes a pruned network too."""
 VIDEO = ("turbo-vaed-mini", "turbo-vaed")
 TAKEN_BY = {
     "--teacher": (*VIDEO, "split"),
@@ -90,6 +92,11 @@ def recipe_named(name: str) -> Callable[[FromFiles], Distilled]:
         raise UsageError(
             f"There is no recipe to train '{recipe.name}' of the family {recipe.family}; there are some for "
             f"{', '.join(RECIPES)}. edgekit.distill takes any student and teacher from Python."
+        )
+    if recipe.channels and recipe.family not in BUILT_FROM_RECIPES:
+        raise UsageError(
+            f"The recipe that trains the family {recipe.family} builds whole networks, and '{recipe.name}' was "
+            "pruned; `edgekit prune --data --steps` trains it, or edgekit.distill from Python."
         )
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:

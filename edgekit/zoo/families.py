@@ -20,6 +20,7 @@ from edgekit.zoo.inverted_residual import (
 )
 from edgekit.zoo.leyolo import LeYOLO, LeYOLOConfig
 from edgekit.zoo.mobiledet import MobileDetConfig, mobiledet
+from edgekit.zoo.resized import resize
 from edgekit.zoo.resnet import ResNet, ResNetConfig
 from edgekit.zoo.split.family import SplitConfig, split_network
 from edgekit.zoo.split.network import SplitNetwork
@@ -55,7 +56,7 @@ def build_network(recipe: Recipe) -> nn.Module:
             f"{recipe.path.name} names the family '{recipe.family}'; there are {', '.join(FAMILIES)}."
         )
     try:
-        return FAMILIES[recipe.family](recipe.architecture)
+        return resize(FAMILIES[recipe.family](recipe.architecture), recipe.channels)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
         reason = str(error).split("__init__() ")[-1]
         raise UsageError(

@@ -1,0 +1,136 @@
+"""edgekit prune"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.errors import UsageError
+from edgekit.recipe import find_recipe, is_recipe_folder
+
+if TYPE_CHECKING:
+    from edgekit.compress.pruning.options import Cost, Importance, Ratios
+
+BATCH = 4
+
+
+def prune(
+    name: Annotated[
+        str,
+        typer.Argument(help="A model's name, a recipe file or folder, or package.module:factory."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the pruned model's recipe and weights. Default: NAME-pruned here.",
+        ),
+    ] = None,
+    keep: Annotated[
+        float, typer.Option(help="The share of --of that may be left, such as 0.5.")
+    ] = 0.5,
+    of: Annotated[
+        str,
+        typer.Option(help="macs, or latency: of layers measured in onnxruntime on this machine."),
+    ] = "macs",
+    round_to: Annotated[int, typer.Option(help="Channel counts change by multiples of this.")] = 16,
+    importance: Annotated[
+        str,
+        typer.Option(help="Which channels go first: output, magnitude, fpgm, taylor or random."),
+    ] = "output",
+    ratios: Annotated[
+        str,
+        typer.Option(
+            help="How many go where: scan (by measured errors), importance (by scores), or uniform."
+        ),
+    ] = "scan",
+    least: Annotated[
+        float, typer.Option(help="The share of each layer's channels that stays in any case.")
+    ] = 0.125,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Path of a module whose channels stay; may be repeated."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Checkpoint file, or 'hub' for the official one.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Picture, HEIGHTxWIDTH in pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of pictures, or of latents of a video decoder (.npy, .npz, .safetensors), to measure "
+            "and to train on."
+        ),
+    ] = None,
+    inputs: Annotated[
+        int, typer.Option(help="How many of --data scores, errors and quality are measured on.")
+    ] = 16,
+    steps: Annotated[
+        int, typer.Option(help="To train on --data afterwards, with the whole network as teacher.")
+    ] = 0,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of that training. Default: OUTPUT.run.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that make batches; 0: this one.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the folder of an earlier pruning.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Leave channels out: a smaller network that exports, plans and trains as any other."""
+    if steps < 0 or inputs < 1 or workers < 0:
+        raise UsageError("--steps and --workers must be 0 or more, and --inputs 1 or more.")
+    if steps and data is None:
+        raise UsageError("--steps trains on --data; give a folder of pictures or latents.")
+    if is_factory(name):
+        raise UsageError(
+            f"'{name}' has no recipe to be written with fewer channels; prune it in Python: "
+            "edgekit.prune(model).module."
+        )
+    height, width = parse_size(size)
+    recipe = find_recipe(name)
+    folder = output or Path(f"{recipe.name}-pruned")
+
+    from edgekit.bundle import require_free
+    from edgekit.compress.pruning.options import PruneOptions
+    from edgekit.compress.pruning.pruned import prune_model
+    from edgekit.contract import Size
+    from edgekit.distillation.network_inputs import inputs_of
+    from edgekit.model import RANDOM_WEIGHTS, model_of_recipe
+    from edgekit.pruning import recovered, write_pruned
+
+    options = PruneOptions(
+        keep, cast("Cost", of), round_to, cast("Importance", importance), cast("Ratios", ratios),
+        least, tuple(ignore or ()),
+    )  # fmt: skip
+    require_free(folder, force=force, ours=is_recipe_folder)
+    with progress("edgekit: prune") as show:
+        model = model_of_recipe(recipe, weights, Size(height, width, frames))
+        batches = None
+        if data is not None:
+            batches = inputs_of(model, data, varied=False).batches(inputs, BATCH)
+        pruned = prune_model(model, options, batches, show)
+        if steps and data is not None and batches is not None:
+            training = inputs_of(model, data, varied=True)
+            pruned = recovered(
+                pruned, model, training, steps, batches, run=run or folder.with_name(f"{folder.name}.run"),
+                resume=resume, workers=workers, progress=show,
+            )  # fmt: skip
+        write_pruned(pruned, folder, force=force)
+    if json:
+        print_json({"folder": str(folder), **pruned.to_json()})
+        return
+    print(f"{pruned.table()}\n\n{pruned.summary()}")
+    if model.weights == RANDOM_WEIGHTS:
+        print("The weights are random ones: good for measuring speed only.")
+    if batches is None:
+        print("Errors were measured on noise; --data gives pictures or latents.")
+    print(f"wrote {folder}; export it with: edgekit export {folder}")

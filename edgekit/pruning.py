@@ -1,0 +1,88 @@
+"""`edgekit.prune`: a narrower model, its folder on the disk, and training that brings quality back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from edgekit.bundle import new_folder
+from edgekit.compress.pruning.compensation import nearest
+from edgekit.compress.pruning.importance import Batch
+from edgekit.compress.pruning.options import PruneOptions
+from edgekit.compress.pruning.pruned import Pruned, prune_model
+from edgekit.compress.pruning.quality import quality
+from edgekit.distillation.network_inputs import Inputs
+from edgekit.distillation.recovery import recover
+from edgekit.distillation.run_folder import save_student
+from edgekit.errors import UsageError
+from edgekit.model import Model
+from edgekit.recipe import is_recipe_folder
+from edgekit.recipe_file import recipe_text
+
+REPORT = "pruning.json"
+
+
+def prune(
+    model: Model,
+    options: PruneOptions | None = None,
+    data: Sequence[Tensor | Batch] | None = None,
+    *,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Model:
+    """A copy of the model with fewer channels, in eval mode and untrained since; `edgekit prune --help`.
+
+    Args:
+        data: batches of the model's inputs, to measure on what does least harm.
+
+    Raises:
+        UsageError: no channel of the network can be told to be free.
+    """
+    return prune_model(model, options or PruneOptions(), data, progress).model
+
+
+def write_pruned(pruned: Pruned, folder: Path, *, force: bool = False) -> None:
+    """A recipe with its weights, which stands wherever a model's name does, and `pruning.json`.
+
+    Raises:
+        UsageError: the model has no recipe, or the folder exists.
+        MissingEnvironmentError: the folder cannot be written.
+    """
+    model = pruned.model
+    if model.recipe is None:
+        raise UsageError(
+            f"{model.name} has no recipe to build it from again; keep its module in Python, as edgekit.prune gives it."
+        )
+    weights = f"{model.recipe.name}.safetensors"
+    text = recipe_text(model.recipe, weights)
+    with new_folder(folder, force=force, ours=is_recipe_folder) as partial:
+        (partial / f"{model.recipe.name}.toml").write_text(text, encoding="utf-8")
+        save_student(model.module.state_dict(), partial / weights)
+        report = json.dumps(pruned.to_json(), indent=2, allow_nan=False)
+        (partial / REPORT).write_text(report + "\n", encoding="utf-8")
+
+
+def recovered(
+    pruned: Pruned,
+    whole: Model,
+    training: Inputs,
+    steps: int,
+    measured_on: Sequence[Tensor],
+    *,
+    run: Path,
+    resume: bool = False,
+    workers: int = 0,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Pruned:
+    """The same, trained to match the whole model, with the quality that it has then. Raises what `distill` raises."""
+    model = recover(
+        pruned.model, whole, training, steps, run=run, resume=resume, workers=workers,
+        progress=progress,
+    )  # fmt: skip
+    batches = [(batch,) for batch in measured_on]
+    model = replace(model, module=nearest(whole.module, [model.module], batches))
+    found = quality(whole.module, model.module, batches)
+    return replace(pruned, model=model, quality=found, untrained=pruned.quality, steps=steps)
