@@ -14,6 +14,7 @@ import typer
 
 from edgekit.cli import (
     calibrate,
+    compress,
     distill,
     doctor,
     evaluate,
@@ -54,6 +55,7 @@ app.command("profile")(profile.profile)
 app.command("prune")(prune.prune)
 app.command("distill")(distill.distill)
 app.command("quantize")(quantize.quantize)
+app.command("compress")(compress.compress)
 app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)

@@ -85,7 +85,10 @@ def prune(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Leave channels out: a smaller network that exports, plans and trains as any other."""
+    """Leave channels out, for a smaller network.
+
+    It exports, plans and trains as any other.
+    """
     if steps < 0 or inputs < 1 or workers < 0:
         raise UsageError("--steps and --workers must be 0 or more, and --inputs 1 or more.")
     if steps and data is None:

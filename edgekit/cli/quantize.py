@@ -78,7 +78,10 @@ def quantize(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a model with numbers of few bits as a verified bundle, and say what they cost."""
+    """Write a verified bundle with numbers of few bits.
+
+    And say what they cost.
+    """
     started = time.perf_counter()
     chosen = find_target(target)
     precision = chosen.require_precision(precision)
