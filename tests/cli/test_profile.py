@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from command_line import Command
 
+from edgekit.profiling.report_schema import first_fault
+
 QUICK = ("--threads", "1", "--seconds", "0.3")
 
 
@@ -27,6 +29,7 @@ def test_a_profile_has_the_fields_that_scripts_rely_on(edgekit: Command, exporte
     done = edgekit("profile", exported / "onnx", *QUICK, "--json")
     assert done.code == 0, done.err
     found = done.json()
+    assert first_fault(found) == ""  # what a device's report must have
     latency = found["latency_ms"]
     assert latency["min"] <= latency["p50"] <= latency["p90"] <= latency["p99"]
     assert latency["p50"] == pytest.approx(
