@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Two processes: captures and searches are Python, on one core. Files stay whole, for what their tests share.
-IN_PARALLEL := -n 2 --dist loadfile
+# Two processes of one thread each: captures and searches are Python, on one core. See tests/conftest.py for who shares one.
+IN_PARALLEL := -n 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test test-quick lint wheel clean
 
@@ -14,10 +15,10 @@ demo: $(STAMP)
 	$(BIN)/python -m edgekit.demo demo/turbo-vaed.bundle demo/turbo-vaed.png
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(IN_PARALLEL)
+	$(PYTEST) $(IN_PARALLEL)
 
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(IN_PARALLEL)
+	$(PYTEST) -m "not slow" $(IN_PARALLEL)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -109,8 +109,8 @@ def front(points: Sequence[Point]) -> list[Point]:
 def pareto(told: dict[str, Any]) -> Chart:
     labels = {"width-050": "half the width", "width-075": "three quarters", "recipe": "the recipe", "blocks-5": "two more blocks"}  # fmt: skip
     short = [
-        Point(told[name]["gmac"], told[name]["psnr"], label, PLAN_LINE, number % 2 == 0)
-        for number, (name, label) in enumerate(labels.items())
+        Point(told[name]["gmac"], told[name]["psnr"], label, PLAN_LINE, name == "blocks-5")
+        for name, label in labels.items()
         if name in told
     ]
     steps = told["recipe"]["steps"]

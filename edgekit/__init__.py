@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgekit.api import calibrate, evaluate, export, label, load, profile, run, stream, verify
     from edgekit.bundle import Bundle
     from edgekit.compress.pruning.options import PruneOptions
+    from edgekit.compress.quantise import quantize
+    from edgekit.compress.quantise_options import QuantiseOptions
     from edgekit.detection.coco_evaluation import Evaluation
     from edgekit.distillation.loop import Distilled, distill
     from edgekit.model import Model
@@ -38,6 +40,7 @@ __all__ = [
     "ParityError",
     "Profile",
     "PruneOptions",
+    "QuantiseOptions",
     "Report",
     "StoppedError",
     "TrainingError",
@@ -51,6 +54,7 @@ __all__ = [
     "memory_plan",
     "profile",
     "prune",
+    "quantize",
     "run",
     "stream",
     "verify",
@@ -64,6 +68,7 @@ _HOMES = {
     "Model": "edgekit.model",
     "Profile": "edgekit.profiling.result",
     "PruneOptions": "edgekit.compress.pruning.options",
+    "QuantiseOptions": "edgekit.compress.quantise_options",
     "Report": "edgekit.report",
     "calibrate": "edgekit.api",
     "distill": "edgekit.distillation.loop",
@@ -74,6 +79,7 @@ _HOMES = {
     "memory_plan": "edgekit.planning",
     "profile": "edgekit.api",
     "prune": "edgekit.pruning",
+    "quantize": "edgekit.compress.quantise",
     "run": "edgekit.api",
     "stream": "edgekit.api",
     "verify": "edgekit.api",

@@ -80,6 +80,7 @@ def export(
     bake_preprocessing: bool = False,
     nms: bool | Thresholds = False,
     safety: bool = False,
+    palette_bits: int | None = None,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
@@ -91,6 +92,8 @@ def export(
     With `bake_preprocessing` the file of a Model of images takes uint8 RGB and normalises it itself. With
     `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given. With
     `safety` it tells the logits and features that `calibrate` makes filters of hallucinations from.
+
+    With `palette_bits` weights of a Core ML package become indices of so many bits into shared values.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -114,6 +117,7 @@ def export(
         one_file=one_file,
         gate_db=gate_db,
         work=InTheFile(bake_preprocessing, _suppression(model, nms), safety),
+        palette_bits=palette_bits,
     )
     return export_model(model, chosen, folder, options)[0]
 
@@ -175,12 +179,20 @@ def run_named(
     return open_whole(bundle).run(given)
 
 
-def profile(bundle: Bundle | str | Path, *, threads: int = 0, seconds: float = 10.0) -> Profile:
+def profile(
+    bundle: Bundle | str | Path,
+    *,
+    threads: int = 0,
+    seconds: float = 10.0,
+    image: str | Path | None = None,
+) -> Profile:
     """Latency, layers and memory of an ONNX bundle on this machine; `edgekit profile --help`.
 
-    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. Raises UsageError.
+    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. With an image, also
+    each step from its file to boxes or classes. Raises UsageError.
     """
-    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds)))
+    picture = None if image is None else Path(image)
+    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds), picture))
 
 
 def verify(bundle: Bundle | str | Path) -> Report:

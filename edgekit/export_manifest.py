@@ -7,12 +7,11 @@ from importlib.metadata import version
 
 import torch
 
+from edgekit.backends.onnx.session_words import EXACT_SUMS, SESSION_NOTE
 from edgekit.model import Model
 from edgekit.plan.plan import Plan
 from edgekit.target import Target
 
-SESSION_NOTE = "edgekit.session"
-"""In the metadata of a plan's ONNX files: settings of onnxruntime that its peak was planned for."""
 IMAGE_NOTE = "edgekit.image"
 """In the metadata of a detector's files: normalisation, class names and thresholds."""
 
@@ -20,9 +19,11 @@ IMAGE_NOTE = "edgekit.image"
 def notes_of(model: Model, plan: Plan | None, file: str, target: Target) -> dict[str, str]:
     """For the metadata of a model file: an app that has no manifest beside it reads them there."""
     notes = {}
-    if plan is not None and target.format == "onnx":
-        session = plan.models[file].session
-        notes[SESSION_NOTE] = json.dumps(plan.session_settings(session))
+    if target.format == "onnx":
+        session = plan.session_settings(plan.models[file].session) if plan is not None else {}
+        session |= EXACT_SUMS if model.codes is not None and model.codes.overflows else {}
+        if session:
+            notes[SESSION_NOTE] = json.dumps(session)
     if model.boxes is not None and model.recipe is not None:
         notes[IMAGE_NOTE] = json.dumps(model.recipe.contract.declared()["image"])
     return notes

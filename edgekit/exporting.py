@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,6 +62,8 @@ class ExportOptions:
     """Least PSNR against the model; None: the target's for the precision."""
     work: InTheFile = NETWORK_ONLY
     """Of a recipe's model: what its file does beside the network."""
+    palette_bits: int | None = None
+    """Of an index into shared values, which weights become where the format has such; gated as codes are."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ def export_model(
     if options.gate_db is not None and not 0 < options.gate_db < math.inf:
         raise UsageError(f"A gate of {options.gate_db} dB is none: give a number above 0.")
     backend = backend_for(target.format)
+    _require_palettes(backend, target, options.palette_bits)
+    _require_whole_codes(model, target, options)
     if options.work.suppression is not None and options.plan is not None:
         raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
     if options.work.evidence and options.plan is not None:
@@ -195,7 +199,10 @@ def export_model(
             progress(f"convert to {target.format}{count}")
             in_half = ready.precision != "fp32"
             notes = notes_of(model, plan, name, target)
-            backend.write(ready.program, partial / name, target, half=in_half, notes=notes)
+            backend.write(
+                ready.program, partial / name, target, half=in_half, notes=notes,
+                palette_bits=options.palette_bits,
+            )  # fmt: skip
             if options.simplify:
                 progress(f"simplify{count}")
                 whole = plan is None or options.one_file
@@ -204,7 +211,7 @@ def export_model(
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)
-        gate = _gate(model, target, prepared.precision, options.gate_db)
+        gate = _gate(model, target, prepared.precision, options)
         report = None
         if options.verify:
             progress("verify")
@@ -220,7 +227,7 @@ def export_model(
         fields = manifest_fields(
             model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
         )
-        fields |= options.work.to_json()
+        fields |= options.work.to_json() | {"palette_bits": options.palette_bits}
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
     return Bundle(folder, manifest), report
 
@@ -238,10 +245,42 @@ def _candidates(network: Model, target: Target, options: ExportOptions) -> str:
     return f"the golden input shows few boxes; all candidates before suppression: {figures}, pass"
 
 
-def _gate(model: Model, target: Target, precision: str, asked_db: float | None) -> Gate:
-    gate = target.gate(precision)
+def _require_palettes(backend: Backend, target: Target, bits: int | None) -> None:
+    if bits is None or bits in backend.palettes:
+        return
+    if not backend.palettes:
+        raise UsageError(
+            f"Files of target '{target.name}' have no palettes; `quantize` makes them small."
+        )
+    known = ", ".join(map(str, backend.palettes))
+    raise UsageError(f"A palette's index cannot have {bits} bits; it has {known}.")
+
+
+def _require_whole_codes(model: Model, target: Target, options: ExportOptions) -> None:
+    """Raises UsageError for what a quantised model's graph no longer has, or its files cannot hold."""
+    if model.codes is None:
+        return
+    if options.work.evidence:
+        raise UsageError(
+            "A quantised graph has no modules to tell evidence of; export the float model with --safety."
+        )
+    if target.format == "onnx" and target.require_precision(options.precision) != "fp32":
+        raise UsageError(
+            "What stays in floats of a quantised model is in single precision in ONNX files; leave --precision away."
+        )
+    if options.palette_bits is not None:
+        raise UsageError(
+            "Weights in codes have no palettes too; give the float model to --palettes."
+        )
+
+
+def _gate(model: Model, target: Target, precision: str, options: ExportOptions) -> Gate:
+    quantised = model.codes is not None or options.palette_bits is not None
+    asked_db = options.gate_db
+    gate = target.gate(precision, quantised=quantised)
     if model.boxes is not None:
-        gate = replace(gate, detections=target.detection_gate(precision))
+        boxes = target.detection_gate(precision, quantised=quantised)
+        gate = replace(gate, detections=boxes)
     if asked_db is None:
         return gate
     detections = gate.detections and replace(gate.detections, psnr_db=None)
@@ -388,6 +427,7 @@ def manifest_fields(
         "outputs": [spec.to_json() for spec in outputs],
         **(recipe.contract.declared() if recipe else {}),
         "weights": model.weights,
+        "codes": asdict(model.codes) if model.codes else None,
         "captured_by": prepared.method,
         "rewrites": dict(applied),
         "warnings": sorted({finding.message for finding in prepared.findings}),

@@ -25,6 +25,37 @@ EXAMPLE_SEED = 0
 
 
 @dataclass(frozen=True)
+class Codes:
+    """How a quantised model holds its numbers."""
+
+    weight_bits: int
+    activation_bits: int | None
+    """None: activations are floats."""
+    layers: int
+    """With weights in codes."""
+    of_layers: int
+    macs: int
+    """Of those layers."""
+    of_macs: int
+
+    @property
+    def integer_share(self) -> float:
+        """Of all multiply-accumulates of layers."""
+        return self.macs / max(1, self.of_macs)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether sums of two products of codes may pass 16 bits."""
+        return self.weight_bits == 8 and self.activation_bits is not None
+
+    @property
+    def label(self) -> str:
+        """ "w8a8", or "w4" of weights alone."""
+        activations = "" if self.activation_bits is None else f"a{self.activation_bits}"
+        return f"w{self.weight_bits}{activations}"
+
+
+@dataclass(frozen=True)
 class Model:
     """Callable like its module; `example_inputs` are the seeded inputs that exports verify with."""
 
@@ -37,6 +68,8 @@ class Model:
     weights: str
     """Where the weights came from, for the manifest."""
     recipe: Recipe | None = None
+    codes: Codes | None = None
+    """Of a quantised model."""
 
     @property
     def boxes(self) -> Boxes | None:

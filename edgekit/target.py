@@ -12,6 +12,10 @@ from edgekit.errors import UsageError
 from edgekit.report import DetectionGate, Gate
 
 PRECISIONS = ("fp32", "fp16")
+QUANTISED = "quantised"
+"""The gate of models that hold codes, against their own eager form."""
+QUANTISED_DB = 30.0
+"""Where a target's file says nothing."""
 NEEDED = {"onnx": ("opset", "ir_version"), "coreml": ("minimum_os",)}
 """Fields that a format cannot do without."""
 
@@ -36,7 +40,7 @@ class Target:
     precisions: tuple[str, ...]
     """The first is the default."""
     gates: Mapping[str, float]
-    """Precision to the least PSNR in dB against eager float32."""
+    """Precision to the least PSNR in dB against eager float32; `quantised` has one too."""
     lints: Lints
     half_integers_differ: float = 0.0
     """Share of integers that half precision may change: where two classes are close, one wins."""
@@ -52,12 +56,14 @@ class Target:
     minimum_os: str = ""
     """Core ML, such as iOS17."""
 
-    def gate(self, precision: str) -> Gate:
-        half = precision == "fp16"
-        return Gate(float(self.gates[precision]), self.half_integers_differ if half else 0.0)
+    def gate(self, precision: str, *, quantised: bool = False) -> Gate:
+        """A quantised model's file may round a number to the neighbouring code, which others follow."""
+        rounds = quantised or precision == "fp16"
+        decibels = self.gates.get(QUANTISED, QUANTISED_DB) if quantised else self.gates[precision]
+        return Gate(float(decibels), self.half_integers_differ if rounds else 0.0)
 
-    def detection_gate(self, precision: str) -> DetectionGate:
-        return self.detections.get(precision, DetectionGate())
+    def detection_gate(self, precision: str, *, quantised: bool = False) -> DetectionGate:
+        return self.detections.get("fp16" if quantised else precision, DetectionGate())
 
     def require_precision(self, precision: str | None) -> str:
         """The default for None. Raises UsageError for one the target does not write."""
@@ -121,7 +127,7 @@ def _require_sense(target: Target) -> None:
     require_types(target.lints)
     if not target.precisions or not set(target.precisions) <= set(PRECISIONS):
         raise ValueError(f"'precisions' is a choice of {', '.join(PRECISIONS)}")
-    for precision in target.precisions:
+    for precision in {*target.precisions, *target.gates}:
         if not isinstance(target.gates[precision], int | float):
             raise TypeError(f"the gate of {precision} must be a number of dB")
     for precision, gate in target.detections.items():

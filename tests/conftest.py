@@ -1,4 +1,4 @@
-"""For all tests: no progress bars, and each begins with as many threads as the process began with."""
+"""For all tests: no progress bars, as many threads as the process began with, and who runs beside whom."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def all_threads_again() -> Iterator[None]:
     """The last bits of a convolution depend on the number of threads, and an export is compared by bits."""
     yield
     torch.set_num_threads(THREADS)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the names
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --dist loadgroup a file's tests share a process, for what they share, but not the longest file's."""
+    for item in items:
+        alone = item.path.name == "test_every_variant.py"
+        item.add_marker(pytest.mark.xdist_group(item.name if alone else str(item.path)))

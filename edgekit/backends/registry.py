@@ -42,6 +42,11 @@ class Backend(Protocol):
         """Whether a box that the file itself suppresses stands for its best class only."""
         ...
 
+    @property
+    def palettes(self) -> tuple[int, ...]:
+        """Bits of an index that weights may have into a palette of shared values."""
+        ...
+
     def door_type(self, dtype: str) -> str:
         """Element type, at the file's doors, of a program's input or output."""
         ...
@@ -56,8 +61,10 @@ class Backend(Protocol):
         *,
         half: bool,
         notes: Mapping[str, str] = NOTHING,
+        palette_bits: int | None = None,
     ) -> None:
-        """`notes` go into the file's metadata, where the format has such."""
+        """`notes` go into the file's metadata, where the format has such; `palette_bits`, one of
+        `palettes`, makes weights indices into shared values."""
         ...
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
@@ -80,6 +87,7 @@ class OnnxBackend:
     takes: tuple[str, ...] = EVERY_TYPE
     pixels_axes: str = "NHWC"
     best_class_only: bool = False
+    palettes: tuple[int, ...] = ()
 
     def door_type(self, dtype: str) -> str:
         return dtype
@@ -97,6 +105,7 @@ class OnnxBackend:
         *,
         half: bool,
         notes: Mapping[str, str] = NOTHING,
+        palette_bits: int | None = None,
     ) -> None:
         from edgekit.backends.onnx.write import OnnxOptions, write
 
@@ -128,6 +137,7 @@ class CoreMLBackend:
     takes: tuple[str, ...] = ("float32", "int64", "int32", "bool")  # coremltools 9.0 refuses others
     pixels_axes: str = "NCHW"  # of an image, which the runtime unpacks itself
     best_class_only: bool = True
+    palettes: tuple[int, ...] = (1, 2, 4, 6, 8)
 
     def door_type(self, dtype: str) -> str:
         return dtype if dtype in ("float32", "uint8") else "int32"
@@ -145,10 +155,11 @@ class CoreMLBackend:
         *,
         half: bool,
         notes: Mapping[str, str] = NOTHING,
+        palette_bits: int | None = None,
     ) -> None:
         from edgekit.backends.coreml.write import CoreMLOptions, write
 
-        write(program, path, CoreMLOptions(target.minimum_os, half, notes))
+        write(program, path, CoreMLOptions(target.minimum_os, half, notes, palette_bits))
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
@@ -172,6 +183,7 @@ class CoreAIBackend:
     takes: tuple[str, ...] = EVERY_TYPE
     pixels_axes: str = "NHWC"
     best_class_only: bool = False
+    palettes: tuple[int, ...] = ()
 
     def door_type(self, dtype: str) -> str:
         return dtype
@@ -189,6 +201,7 @@ class CoreAIBackend:
         *,
         half: bool,
         notes: Mapping[str, str] = NOTHING,
+        palette_bits: int | None = None,
     ) -> None:
         from edgekit.backends.coreai.write import CoreAIOptions, write
 

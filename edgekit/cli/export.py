@@ -86,6 +86,12 @@ def export(
             "--exit", help="With --split: an early exit (`edgekit split exit`) for the head's file."
         ),
     ] = None,
+    palettes: Annotated[
+        int | None,
+        typer.Option(
+            help="Of Core ML: weights as indices of so many bits, such as 4, into shared values."
+        ),
+    ] = None,
     gate: Annotated[
         float | None,
         typer.Option(help="Least PSNR in dB against the model; default: the target's."),
@@ -142,10 +148,17 @@ def export(
     if split is None and (calibrate is not None or exit_file is not None):
         raise UsageError("--calibrate and --exit belong to --split.")
     if split is not None and (
-        memory_budget or tiles or stream or bake_preprocessing or nms or safety or dry_run
+        memory_budget
+        or tiles
+        or stream
+        or bake_preprocessing
+        or nms
+        or safety
+        or dry_run
+        or palettes
     ):
         raise UsageError(
-            "--split stands alone: plans, --bake-preprocessing, --nms, --safety and --dry-run are for whole networks."
+            "--split stands alone: plans, --palettes, --bake-preprocessing, --nms, --safety and --dry-run are for whole networks."
         )
     recipe = None if is_factory(name) else find_recipe(name)
     if recipe is None and (bake_preprocessing or nms or safety):
@@ -209,7 +222,7 @@ def export(
         raise typer.Exit(1 if prepared.errors else 0)
     options = ExportOptions(
         precision, verify=verify, simplify=simplify, force=force,
-        plan=planned, one_file=one_file, gate_db=gate, work=work,
+        plan=planned, one_file=one_file, gate_db=gate, work=work, palette_bits=palettes,
     )  # fmt: skip
     with progress("edgekit") as show:
         bundle, report = export_model(model, chosen, folder, options, show)

@@ -24,6 +24,7 @@ from edgekit.cli import (
     plan,
     profile,
     prune,
+    quantize,
     run,
     split,
     verify,
@@ -52,6 +53,7 @@ app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
 app.command("prune")(prune.prune)
 app.command("distill")(distill.distill)
+app.command("quantize")(quantize.quantize)
 app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)

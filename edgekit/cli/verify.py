@@ -52,6 +52,11 @@ def verify(
         raise UsageError(
             "--bisect and --half-audit follow a whole network; export the model without --split."
         )
+    if (bisect or half_audit) and opened.manifest.get("codes"):
+        raise UsageError(
+            "--bisect and --half-audit rebuild a model from its recipe, which does not hold the codes of a "
+            "quantised one; export the float model to see where it parts."
+        )
     if bisect and opened.model_file.name == PLAN_FILE:
         raise UsageError(
             "--bisect follows one model file operator by operator; export without a plan, or with "

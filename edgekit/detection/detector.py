@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from edgekit.backends.runnable import Runnable
 from edgekit.box_contract import Boxes, Thresholds
 from edgekit.bundle import Bundle
 from edgekit.contract import TensorSpec
@@ -56,7 +57,7 @@ class Detector:
         """Of an RGB picture. Raises UsageError for outputs that are not finite."""
         size = (self.contract.width, self.contract.height)
         pixels, placement = fitted(picture, size, self.boxes.resize, self.boxes.fill)
-        found = placement.found(self.chosen(self.run(self._input(pixels)), thresholds))
+        found = placement.found(self.chosen(self.run(self.input_of(pixels)), thresholds))
         return self.screen(found)
 
     def chosen(self, outputs: Mapping[str, Array], thresholds: Thresholds) -> Detections:
@@ -106,7 +107,8 @@ class Detector:
             )
         return Thresholds(own.score if score is None else score, own.iou, own.limit)
 
-    def _input(self, pixels: Pixels) -> Array:
+    def input_of(self, pixels: Pixels) -> Array:
+        """What the network takes, of H W 3 in its size."""
         contract = self.contract
         if not self.takes_pixels:
             return normalised(pixels, contract.order, contract.mean, contract.std)
@@ -114,14 +116,14 @@ class Detector:
         return np.ascontiguousarray(laid, dtype=self.image.dtype)
 
 
-def detector_of_bundle(bundle: Bundle) -> Detector:
-    """Raises UsageError if its model finds no boxes."""
+def detector_of_bundle(bundle: Bundle, opened: Runnable | None = None) -> Detector:
+    """Of what computes it, opened here if it is not yet. Raises UsageError if its model finds no boxes."""
     contract = bundle.image_contract
     if contract is None:
         raise UsageError(f"{bundle.path.name} is no detector: it takes no images.")
     boxes = _boxes(contract, bundle.path.name)
     (image,) = bundle.inputs
-    file = open_whole(bundle)
+    file = opened or open_whole(bundle)
     return Detector(
         bundle.path.name, image, contract, boxes, lambda value: file.run({image.name: value}),
         takes_pixels=bundle.takes_pixels, within=bundle.suppression,

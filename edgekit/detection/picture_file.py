@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,9 @@ def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF is no reason to refuse a picture that can be seen
-        return image.copy()
+    with suppress(Exception):  # damaged EXIF is no reason to refuse a picture that can be seen
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
@@ -77,4 +77,6 @@ def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (*PAPER, 255))
         return Image.alpha_composite(paper, image).convert("RGB")
-    return image.convert("RGB")
+    return (
+        image if image.mode == "RGB" else image.convert("RGB")
+    )  # a copy of a large one costs as much as decoding it

@@ -77,7 +77,9 @@ def listed(edit: GraphEditor) -> Network:
     nodes = tuple(
         node
         for node in graph.nodes
-        if node.op in ("placeholder", "call_function") and _is_tensor(node)
+        if node.op in ("placeholder", "call_function")
+        and _is_tensor(node)
+        and not is_constant(node)
     )
     (output,) = graph.find_nodes(op="output")
     results = output.args[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class TorchTape(BoxTape):
     """Computes at once: the reference for what emitted graphs do."""
 
     def __init__(self, edit: GraphEditor) -> None:
-        super().__init__(edit.constant_value)
+        super().__init__(partial(stored_value, edit))
 
     def call(self, operator: Any, *arguments: Any, **options: Any) -> Any:
         return operator(*arguments, **options)
@@ -82,7 +83,7 @@ class GraphTape(BoxTape):
 
     def _copied(self, node: Node) -> Node:
         if node not in self._copies:
-            self._copies[node] = self.graph.node_copy(node)
+            self._copies[node] = self.graph.node_copy(node, self._copied)
         return self._copies[node]
 
     def placeholder(self, name: str, sizes: tuple[int, ...], dtype: torch.dtype) -> Node:
@@ -106,6 +107,15 @@ class GraphTape(BoxTape):
     def finish(self, *results: Any) -> GraphModule:
         self.graph.output(results)
         return GraphModule(self.edit.module, self.graph)
+
+
+def stored_value(edit: GraphEditor, node: Node) -> Any:
+    """Of a constant node; weights in codes are decoded."""
+    if node.op == "get_attr":
+        return edit.constant_value(node)
+    arguments = map_arg(node.args, lambda source: edit.constant_value(source))
+    assert callable(node.target)
+    return node.target(*arguments)
 
 
 def computed_in_boxes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Kernel:
     written_bytes: int
     live_bytes: int | None
     """What onnxruntime had in use when it ended, weights that it laid out anew included."""
-    bound: Bound
+    bound: Bound | None
+    """None where the machine's ceilings are not known."""
 
     @property
     def gmacs_per_s(self) -> float:
@@ -111,7 +112,7 @@ def profile_kernels(
 ) -> Kernels:
     """Run the file with onnxruntime's profiler on; `runs` is what `Kernels.runs` says."""
     seen = profiled_runs(path, feeds, options, RUNS)
-    filters, written = _filters(seen.graph), _Written.of(path)
+    filters, written = _filters(seen.graph), Written.of(path)
     kernels = (_kernel(events, filters, written, roofline) for events in seen.kernels)
     return Kernels(path.name, runs, tuple(kernels), float(np.median(seen.whole_ms)))
 
@@ -127,7 +128,7 @@ def _filters(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class _Written:
+class Written:
     """What the exported file says of a result, by names of its node and of itself: a fused kernel has either."""
 
     modules: Mapping[str, str]
@@ -135,7 +136,7 @@ class _Written:
     """Which a kernel's layout may have padded to blocks of channels."""
 
     @classmethod
-    def of(cls, path: Path) -> _Written:
+    def of(cls, path: Path) -> Written:
         file = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
         values = {
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
@@ -155,7 +156,7 @@ class _Written:
 def _kernel(
     events: KernelEvents,
     filters: Mapping[str, tuple[int, ...]],
-    written: _Written,
+    written: Written,
     roofline: Roofline,
 ) -> Kernel:
     name, arguments = events.name, events.arguments
@@ -189,6 +190,32 @@ def _kernel(
         written_bytes=made,
         live_bytes=None if live is None else int(live),
         bound=roofline.bound(counted, parameter_bytes + read + made),
+    )
+
+
+def completed(file: Kernels, path: Path | None, roofline: Roofline | None) -> Kernels:
+    """Of a device, which tells no more than its runtime does: multiplications, and modules of the file at `path`."""
+    written = Written.of(path) if path is not None else Written({}, {})
+    return replace(
+        file, kernels=tuple(_completed(kernel, written, roofline) for kernel in file.kernels)
+    )
+
+
+def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> Kernel:
+    known, place = kernel.name.removesuffix(BLOCKS_OF_CHANNELS), FILTERS.get(kernel.operator)
+    counted, shapes = kernel.macs, kernel.inputs
+    if not counted and shapes and kernel.outputs:
+        filters = shapes[place] if place is not None and place < len(shapes) else None
+        counted = macs(kernel.operator, shapes[0], filters, kernel.outputs[0])
+    outputs = kernel.outputs
+    if known in written.shapes and len(outputs) == 1:
+        outputs = (written.shapes[known],)
+    return replace(
+        kernel,
+        module=kernel.module or written.modules.get(known, ""),
+        macs=counted,
+        outputs=outputs,
+        bound=roofline.bound(counted, kernel.moved_bytes) if roofline else None,
     )
 
 

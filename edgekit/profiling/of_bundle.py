@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import onnxruntime
 
@@ -11,15 +12,18 @@ from edgekit.backends.onnx.session import allowed_cpus
 from edgekit.bundle import Bundle
 from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
+from edgekit.profiling.end_to_end import measure_end_to_end
 from edgekit.profiling.footprint import bundle_bytes, measure_footprint
 from edgekit.profiling.kernels import Kernels, profile_kernels
 from edgekit.profiling.machine import Machine, condition_now, this_machine
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring, require_measurable
 from edgekit.profiling.opening import measure_opening
+from edgekit.profiling.providers import predict
 from edgekit.profiling.result import Profile
 from edgekit.profiling.roofline import Roofline, measure_roofline
 from edgekit.profiling.timing import TimingOptions, runs_per_second, time_runs
 
+CPU = "CPUExecutionProvider"
 CALLERS = (1, 2, 4)
 THROUGHPUT_SHARE = 0.2
 """Of the seconds to measure for, for each number of callers."""
@@ -30,6 +34,10 @@ class ProfileOptions:
     threads: int = 0
     """0: as many as this process may use."""
     timing: TimingOptions = field(default_factory=TimingOptions)
+    picture: Path | None = None
+    """To measure all steps from its file to boxes or classes."""
+    provider: str = CPU
+    """Of onnxruntime's, on a device that has it; here it is the CPU's."""
 
     @property
     def threads_used(self) -> int:
@@ -56,6 +64,10 @@ def profile_bundle(
     progress("layers")
     roofline = measure_roofline(threads)
     kernels = _kernels(opened, sessions, roofline)
+    end_to_end = None
+    if options.picture is not None:
+        progress("picture")
+        end_to_end = measure_end_to_end(opened, options.picture, options.timing.seconds)
     progress("memory")
     return Profile(
         bundle=bundle.path.name,
@@ -71,11 +83,13 @@ def profile_bundle(
         kernels=kernels,
         roofline=roofline,
         footprint=measure_footprint(opened, kernels, threads),
+        end_to_end=end_to_end,
+        providers=predict(bundle.model_file) if opened.plan is None else None,
     )
 
 
 def machine_here() -> Machine:
-    return this_machine(f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider")
+    return this_machine(f"onnxruntime {onnxruntime.__version__} {CPU}")
 
 
 def _kernels(opened: Opened, sessions: Sessions, roofline: Roofline) -> tuple[Kernels, ...]:

@@ -111,6 +111,11 @@ def test_a_core_ml_bundle_is_not_timed_in_the_interpreter(edgekit: Command, expo
         (("--seconds", "0"), "cannot be timed"),
         (("--baseline", "none.json"), "cannot be read"),
         (("--baseline", "none.json", "--max-regression", "much"), "no share"),
+        (("--device", "phone"), "is no device: give local, ssh://"),
+        (("--device", "phone", "--from", "none.json"), "give --from or --device"),
+        (("--from", "none.json"), "cannot be read"),
+        (("--image", "photo.jpg", "--device", "ssh://board"), "measured on this machine"),
+        (("--provider", "QNNExecutionProvider"), "name a --device"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_sentence(
@@ -120,6 +125,15 @@ def test_options_that_cannot_be_used_are_one_sentence(
     assert done.code == 2
     assert done.is_one_sentence()
     assert said in done.err
+
+
+def test_there_must_be_something_to_profile(edgekit: Command, exported: Path) -> None:
+    done = edgekit("profile")
+    assert done.code == 2
+    assert done.is_one_sentence()
+    done = edgekit("profile", exported / "onnx", exported / "onnx", "--html", "report.html")
+    assert done.code == 2
+    assert "Two bundles" in done.err
 
 
 def test_opening_is_timed_without_what_only_a_profile_does(

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.backends.coreml.float_sums import with_float_sums
 from edgekit.backends.coreml.image_input import without_bytes
 from edgekit.backends.coreml.limits import require_loadable
+from edgekit.backends.coreml.palettes import with_palettes
 from edgekit.backends.coreml.quiet import import_coremltools
 from edgekit.backends.coreml.suppress import register as register_suppression
 from edgekit.contract import TensorSpec
@@ -34,6 +36,8 @@ class CoreMLOptions:
     half: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
     """More entries of the metadata."""
+    palette_bits: int | None = None
+    """Of an index into shared values, which weights become; None: they stay as they are."""
 
 
 def write(program: Program, path: Path, options: CoreMLOptions) -> None:
@@ -54,7 +58,7 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # four progress bars
             model = ct.convert(
-                without_bytes(program).exported,
+                with_float_sums(without_bytes(program)).exported,
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, options.minimum_os),
                 compute_precision=precision,
@@ -68,6 +72,9 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
         raise
     except Exception as error:  # coremltools raises whatever a lowering met
         raise ConversionError(f"coremltools refused the graph: {first_line(error)}.") from error
+    if options.palette_bits is not None:
+        grouped = getattr(ct.target, options.minimum_os) >= ct.target.iOS18
+        model = with_palettes(model, options.palette_bits, grouped=grouped)
     require_loadable(model)
     _describe(model, program, options.notes)
     model.save(str(path))

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from edgekit.backends.onnx.session import SessionOptions, session_settings
+from edgekit.backends.onnx.session import SessionOptions, open_session
 from edgekit.backends.runnable import Array, check_inputs
 from edgekit.errors import UsageError, first_line
 
@@ -17,11 +17,8 @@ def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
     """Open the file for running. Raises UsageError if it is missing or no ONNX model."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist; give the .onnx file of an export.")
-    settings = session_settings(options or SessionOptions())
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(str(path), options or SessionOptions())
     except Exception as error:  # onnxruntime raises its own classes, one per status code
         reason = first_line(error).replace(str(path), path.name)
         raise UsageError(

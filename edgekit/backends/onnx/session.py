@@ -8,12 +8,15 @@ stays at 628. Several sessions hold several arenas unless they share one.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from dataclasses import dataclass
 from typing import Literal
 
 import onnxruntime
+
+from edgekit.backends.onnx.session_words import EXACT_SUMS, SESSION_NOTE
 
 Arena = Literal["own", "shared", "none"]
 Optimisation = Literal["basic", "extended", "all"]
@@ -95,6 +98,18 @@ def session_settings(options: SessionOptions) -> onnxruntime.SessionOptions:
         _register_arena(memory.first_chunk_bytes or _FIRST_CHUNK_BYTES)
         settings.add_session_config_entry("session.use_env_allocators", "1")
     return settings
+
+
+def open_session(path: str, options: SessionOptions) -> onnxruntime.InferenceSession:
+    """With the exact sums that a quantised file's metadata asks for; then it is opened twice."""
+    settings, providers = session_settings(options), ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    asked = json.loads(session.get_modelmeta().custom_metadata_map.get(SESSION_NOTE, "{}"))
+    if EXACT_SUMS.items() <= asked.items():
+        for word, value in EXACT_SUMS.items():
+            settings.add_session_config_entry(word, value)
+        session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    return session
 
 
 _FIRST_CHUNK_BYTES = 64 << 20

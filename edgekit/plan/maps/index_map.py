@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.plan.region import Region, hull, whole
+from edgekit.program.affine import DEQUANTIZE_CHANNELS
 
 
 class Tape(Protocol):
@@ -70,7 +71,11 @@ def shape(node: Node) -> tuple[int, ...]:
 
 
 def is_constant(node: Node) -> bool:
-    return node.op == "get_attr"
+    """Whether it is stored, as it is or in codes."""
+    return node.op == "get_attr" or (
+        node.target is DEQUANTIZE_CHANNELS
+        and all(source.op == "get_attr" for source in node.all_input_nodes)
+    )
 
 
 def is_batched(node: Node) -> bool:

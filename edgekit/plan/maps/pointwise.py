@@ -23,6 +23,7 @@ from edgekit.plan.maps.index_map import (
     with_parameters,
 )
 from edgekit.plan.region import Region, Span, whole
+from edgekit.program.affine import DEQUANTIZE, QUANTIZE
 
 aten = torch.ops.aten
 
@@ -201,7 +202,13 @@ _OPERATORS += [
                      "Tensor_Scalar", "Scalar_Tensor", "ScalarSelf", "ScalarOther")
     if hasattr(getattr(aten, name), overload)
 ]  # fmt: skip
-_OPERATORS += [aten._to_copy.default, aten.to.dtype, aten.lift_fresh_copy.default]
+_OPERATORS += [
+    aten._to_copy.default,
+    aten.to.dtype,
+    aten.lift_fresh_copy.default,
+    QUANTIZE,
+    DEQUANTIZE,
+]
 
 POINTWISE: dict[object, IndexMap] = {
     **dict.fromkeys(_OPERATORS, Pointwise()),

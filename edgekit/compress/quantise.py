@@ -1,0 +1,133 @@
+"""Post-training quantisation: once, on the graph, for ONNX, Core ML and plans alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import chain, islice
+
+from torch import Tensor
+from torch.fx import Node
+
+from edgekit.compress.adaquant import AdaQuant
+from edgekit.compress.calibration import Inputs, as_arguments, histograms
+from edgekit.compress.decided import Decided, LayerCodes
+from edgekit.compress.even_norms import even_norms
+from edgekit.compress.low_rank import with_branch
+from edgekit.compress.places import TRANSPOSED, Layer, layers, quantised_values
+from edgekit.compress.quantise_options import PLAIN, QuantiseOptions
+from edgekit.compress.ranges import chosen_range
+from edgekit.compress.side_by_side import repaired
+from edgekit.compress.statistics_restored import restored
+from edgekit.compress.weight_codes import weight_codes
+from edgekit.compress.written_codes import written
+from edgekit.errors import UsageError
+from edgekit.model import Codes, Model
+from edgekit.program.affine import Affine
+from edgekit.program.capture import capture, without_torch_warnings
+from edgekit.program.convertible import require_convertible
+from edgekit.program.editing import GraphEditor, argument
+from edgekit.program.program import Program
+from edgekit.program.rule import rewrite
+from edgekit.program.rules import rules_before_planning
+from edgekit.program.rules.written_silu import WrittenSilu
+
+
+def quantize(model: Model, data: Iterable[Inputs], options: QuantiseOptions = PLAIN) -> Model:
+    """The model with weights, and by default activations, in codes of few bits.
+
+    `data` are inputs like those it will meet, each a tensor or one per input, gone through once: some dozens
+    are enough. What comes back runs in torch as the exported file will, so that `edgekit.export` proves the
+    file against it; what the codes themselves cost, a comparison with the float model tells.
+
+    Raises UsageError for a model without layers, or data that it cannot take.
+    """
+    with without_torch_warnings():
+        return written(model, decide(ready_program(model), data, options))
+
+
+def decide(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -> Decided:
+    """Of a program that is ready. Raises UsageError."""
+    edit = GraphEditor(program)
+    coming = map(as_arguments, data)
+    kept = list(islice(coming, options.repair_inputs))
+    if options.activation_bits is not None:
+        even_norms(edit, kept, options.weight_bits)
+    known = layers(edit)
+    found = _chosen(known, options)
+    codes = {layer.node: _codes(edit, layer, options) for layer in found}
+    values = _values(edit, found, chain(kept, coming), options)
+    if options.repair != "nothing" and not options.rank:
+        pairs = {layer.node: (layer, codes[layer.node]) for layer in found}
+        repair = restored if options.repair == "statistics" else _adaquant(edit, found, options)
+        codes = repaired(edit, pairs, values, kept, repair)
+    summary = Codes(
+        options.weight_bits, options.activation_bits, len(found), len(known),
+        sum(layer.macs for layer in found), sum(layer.macs for layer in known),
+    )  # fmt: skip
+    return Decided(edit, tuple(found), codes, values, summary)
+
+
+def ready_program(model: Model) -> Program:
+    """As files have it: norms folded into layers, activations that integer kernels know."""
+    captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
+    require_convertible(captured.program)
+    return rewrite(captured.program, [*rules_before_planning(), WrittenSilu()])[0]
+
+
+def _chosen(known: list[Layer], options: QuantiseOptions) -> list[Layer]:
+    names = [layer.name for layer in known]
+    if unknown := set(options.float_layers) - set(names):
+        raise UsageError(
+            f"There is no layer '{min(unknown)}' to leave in floats; there are {', '.join(names)}."
+        )
+    total = sum(layer.macs for layer in known)
+    found = [
+        layer
+        for layer in known
+        if layer.macs >= options.least_share * total
+        and layer.channels >= options.least_channels
+        and layer.name not in options.float_layers
+    ]
+    if not found:
+        raise UsageError("There is nothing to quantise: no convolution or matrix product is left.")
+    return found
+
+
+def _codes(edit: GraphEditor, layer: Layer, options: QuantiseOptions) -> LayerCodes:
+    weight = _weight(edit, layer)
+    bias = edit.constant_value(argument(layer.node, 2))
+    coded = partial(
+        weight_codes, axis=layer.axis, bits=options.weight_bits, choice=options.weight_range
+    )
+    if not options.rank or not layer.takes_branch:
+        return LayerCodes(coded(weight), bias)
+    codes, branch = with_branch(weight, options.rank, coded)
+    return LayerCodes(codes, bias, branch)
+
+
+def _values(
+    edit: GraphEditor, found: list[Layer], data: Iterable[Inputs], options: QuantiseOptions
+) -> Mapping[Node, Affine]:
+    bits = options.activation_bits
+    integer = [layer for layer in found if layer.node.target not in TRANSPOSED]
+    roots = {} if bits is None else quantised_values(edit.graph, integer)
+    seen = histograms(edit.module, set(roots.values()), data)
+    ranges = {
+        node: Affine.of_range(
+            *chosen_range(values, options.activation_range, options.percentile, bits or 8),
+            bits or 8, signed=options.signed,
+        )
+        for node, values in seen.items()
+    }  # fmt: skip
+    return {node: ranges[root] for node, root in roots.items()}
+
+
+def _adaquant(edit: GraphEditor, found: list[Layer], options: QuantiseOptions) -> AdaQuant:
+    return AdaQuant({layer.name: _weight(edit, layer) for layer in found}, options.steps)
+
+
+def _weight(edit: GraphEditor, layer: Layer) -> Tensor:
+    weight = edit.constant_value(argument(layer.node, 1))
+    assert weight is not None
+    return weight

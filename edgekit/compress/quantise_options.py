@@ -1,0 +1,66 @@
+"""What a quantisation is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekit.compress.ranges import RangeChoice
+from edgekit.compress.weight_codes import WeightRange
+from edgekit.errors import UsageError
+
+Repair = Literal["nothing", "statistics", "adaquant"]
+WEIGHT_BITS = (4, 7, 8)
+ACTIVATION_BITS = (8, None)
+
+
+@dataclass(frozen=True)
+class QuantiseOptions:
+    weight_bits: int = 8
+    """4 or 8, symmetric, with a scale for each output channel."""
+    activation_bits: int | None = 8
+    """None: weights alone are stored in codes, and everything is computed in floats."""
+    signed: bool = False
+    """Of activations. onnxruntime 1.32 turns signed ones into unsigned ones on x86, one reader at a time:
+    values that several operators read stay as they were, and a third of EfficientNet-Lite0's layers in floats."""
+    activation_range: RangeChoice = "error"
+    percentile: float = 99.99
+    """Of the range `percentile`."""
+    weight_range: WeightRange = "error"
+    least_share: float = 0.001
+    """Layers with a smaller share of all multiply-accumulates stay in floats: they cost nothing, and
+    decoding of boxes is among them."""
+    least_channels: int = 4
+    """Layers that read fewer, as of a picture, stay in floats: integer kernels take longer there."""
+    float_layers: tuple[str, ...] = ()
+    """More layers that stay in floats, by name."""
+
+    repair: Repair = "statistics"
+    """What makes good for the rounding: nothing, mean and spread of each channel, or AdaQuant, which fits
+    the weights of each layer anew and takes minutes."""
+    repair_inputs: int = 16
+    """Of the data, held at once for the repair and for making a LayerNorm's channels alike."""
+    steps: int = 200
+    """Of AdaQuant, for each layer."""
+    rank: int = 0
+    """Of a branch in floats beside each layer with weights in codes alone."""
+
+    def __post_init__(self) -> None:
+        if self.weight_bits not in WEIGHT_BITS or self.activation_bits not in ACTIVATION_BITS:
+            raise UsageError(
+                f"Weights of {self.weight_bits} and activations of {self.activation_bits} bits cannot be had: "
+                "weights have 4 or 8, activations 8 or none of their own."
+            )
+        if not 50 < self.percentile <= 100:
+            raise UsageError(f"A percentile of {self.percentile:g} is none; give 50 to 100.")
+        if self.rank and self.activation_bits is not None:
+            raise UsageError(
+                "A branch of low rank belongs to weights in codes alone; leave activations in floats."
+            )
+        if min(self.repair_inputs, self.steps) < 1 or self.rank < 0:
+            raise UsageError("Inputs and steps of a repair are at least 1, a rank at least 0.")
+        if not 0 <= self.least_share < 1:
+            raise UsageError(f"A share of {self.least_share:g} is none; give 0 to 1.")
+
+
+PLAIN = QuantiseOptions()
