@@ -7,14 +7,13 @@
     python benchmarks/pruning.py turbo-vaed-mini --size 128x128 --frames 4
 
 Latencies are medians of onnxruntime runs in turns, one thread, of files as `edgekit export` writes them. Quality
-is against the whole network, on pictures (latents) that neither chose channels nor trained. turbo-vaed-mini takes
-the sample of latents that lies beside its recipe if no --data is given: then it is measured on what it was pruned by.
+is against the whole network, on pictures (latents) that neither chose channels nor trained. Without --data
+turbo-vaed-mini takes the sample of latents beside its recipe: the first half to prune by, the last to measure on.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -61,7 +60,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        data = asked.data or sample(asked.model, work / "sample")
+        data, test = asked.data, asked.test
+        if data is None:
+            data, test = halves_of_sample(asked.model, work / "sample")
         batches = inputs_of(whole, data, varied=False).batches(asked.inputs, BATCH)
         options = PruneOptions(asked.keep, asked.of, asked.round_to, asked.importance, asked.ratios)
         pruned = prune_model(whole, options, batches, print)
@@ -71,18 +72,21 @@ def main() -> None:
                 pruned, whole, training, asked.steps, batches, run=work / "run", progress=print
             )
         print(pruned.summary())
-        tested = inputs_of(whole, asked.test or data, varied=False).batches(10**6, BATCH)
+        tested = inputs_of(whole, test or data, varied=False).batches(10**6, BATCH)
         found = quality(whole.module, pruned.model.module, [(batch,) for batch in tested])
-        print(f"on {'others' if asked.test else 'the same'}: {found.sentence()}")
+        print(f"on {'others' if test else 'the same'}: {found.sentence()}")
         print(in_turns(whole, pruned.model, work, asked.rounds))
 
 
-def sample(model: str, folder: Path) -> Path:
-    """The latents beside the recipe, in a folder of their own."""
+def halves_of_sample(model: str, folder: Path) -> tuple[Path, Path]:
+    """The latents beside the recipe: their first frames to prune by, their last ones to measure on."""
     recipe = find_recipe(model)
-    folder.mkdir()
-    shutil.copy(recipe.path.with_name(f"{recipe.name}.sample.npz"), folder)
-    return folder
+    latent = np.load(recipe.path.with_name(f"{recipe.name}.sample.npz"))["latent"]
+    halves = folder / "first", folder / "last"
+    for place, half in zip(halves, np.array_split(latent, 2, axis=2)):
+        place.mkdir(parents=True)
+        np.save(place / "latent.npy", half)
+    return halves
 
 
 def in_turns(whole: Model, pruned: Model, work: Path, rounds: int) -> str:

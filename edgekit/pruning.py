@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekit.bundle import new_folder
 from edgekit.compress.pruning.compensation import nearest
@@ -19,7 +19,7 @@ from edgekit.distillation.network_inputs import Inputs
 from edgekit.distillation.recovery import recover
 from edgekit.distillation.run_folder import save_student
 from edgekit.errors import UsageError
-from edgekit.model import Model
+from edgekit.model import Model, model_of_module
 from edgekit.recipe import is_recipe_folder
 from edgekit.recipe_file import recipe_text
 
@@ -27,7 +27,7 @@ REPORT = "pruning.json"
 
 
 def prune(
-    model: Model,
+    model: Model | nn.Module,
     options: PruneOptions | None = None,
     data: Sequence[Tensor | Batch] | None = None,
     *,
@@ -36,11 +36,18 @@ def prune(
     """A copy of the model with fewer channels, in eval mode and untrained since; `edgekit prune --help`.
 
     Args:
+        model: or any module, whose inputs are those of the first batch.
         data: batches of the model's inputs, to measure on what does least harm.
 
     Raises:
         UsageError: no channel of the network can be told to be free.
     """
+    if not isinstance(model, Model):
+        if not data:
+            raise UsageError(
+                "A module that is no Model is pruned with data: batches of its inputs."
+            )
+        model = model_of_module(model, data[0])
     return prune_model(model, options or PruneOptions(), data, progress).model
 
 

@@ -203,6 +203,14 @@ def test_a_channel_that_is_constant_on_the_data_costs_nothing() -> None:
     torch.testing.assert_close(narrow(INPUT), network(INPUT), rtol=1e-4, atol=1e-5)
 
 
+def test_any_module_is_pruned_with_batches_of_its_inputs() -> None:
+    narrow = edgekit.prune(chain(32, 32), edgekit.PruneOptions(0.6, round_to=8), [INPUT])
+    assert narrow.recipe is None
+    assert narrow(INPUT).shape == (2, 4, 8, 8)
+    with pytest.raises(UsageError, match="batches of its inputs"):
+        edgekit.prune(chain(8))
+
+
 def test_norms_get_the_statistics_of_the_narrower_network() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
