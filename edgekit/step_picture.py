@@ -24,9 +24,9 @@ from edgekit.plan.picture import (
 
 LEFT, RIGHT, TOP, BOTTOM = 92.0, 60.0, 70.0, 74.0
 DOT = 6.0
-EXACT_DB = 100.0
+EXACT_DB = 60.0
 """A quality beyond this is drawn here: the float file itself has none that is finite."""
-TICKS = 5
+ROW_DB = 10
 
 
 def write_picture(title: str, steps: Sequence[Step], path: Path) -> None:
@@ -51,12 +51,12 @@ def shapes(title: str, steps: Sequence[Step]) -> list[Shape]:
 
     made: list[Shape] = [Polygon(((0, 0), (WIDTH, 0), (WIDTH, HEIGHT), (0, HEIGHT)), "#ffffff")]
     made.append(Words(24, 28, title, 17))
-    for number in range(TICKS + 1):
-        row = low + (high - low) * number / TICKS
+    for row in range(low, high + ROW_DB, ROW_DB):
         made.append(Line(((LEFT, y(row)), (WIDTH - RIGHT, y(row))), GRID))
-        made.append(Words(LEFT - 10, y(row), f"{row:g}", 13, FAINT, "end"))
-        column = widest * number / TICKS
-        made.append(Words(x(column), floor + 18, f"{column:.3g}", 13, FAINT, "middle"))
+        made.append(Words(LEFT - 10, y(row), str(row), 13, FAINT, "end"))
+    step = _round_step(widest)
+    columns = [step * number for number in range(int(widest / step) + 1)]
+    made += [Words(x(column), floor + 18, f"{column:g}", 13, FAINT, "middle") for column in columns]
     made.append(Line(((LEFT, floor), (WIDTH - RIGHT, floor)), FAINT, 1.5))
     unit = "milliseconds of a run" if is_timed else "megabytes of files"
     made.append(Words((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 22, unit, 14, INK, "middle"))
@@ -64,17 +64,24 @@ def shapes(title: str, steps: Sequence[Step]) -> list[Shape]:
     made.append(Words(26, (TOP + floor) / 2, side, 14, INK, "middle", True))
     corners = tuple((x(a), y(b)) for a, b in zip(across, up))
     made.append(Line(corners, FAINT, 1.0))
-    for step, (left, top) in zip(steps, corners):
-        colour = PLAN_LINE if step is steps[-1] else WHOLE_LINE if step is steps[0] else INK
+    for shown, (left, top) in zip(steps, corners):
+        colour = PLAN_LINE if shown is steps[-1] else WHOLE_LINE if shown is steps[0] else INK
         diamond = ((left - DOT, top), (left, top - DOT), (left + DOT, top), (left, top + DOT))
         made.append(Polygon(diamond, colour))
         anchor = "end" if left > WIDTH - 260 else "start"
         shift = -12 if anchor == "end" else 12
-        made.append(Words(left + shift, top - 12, step.name, 13, colour, anchor))
+        made.append(Words(left + shift, top - 12, shown.name, 13, colour, anchor))
     return made
 
 
-def _rows(values: Sequence[float]) -> tuple[float, float]:
+def _rows(values: Sequence[float]) -> tuple[int, int]:
     """Ends of an axis in tens of decibels."""
-    low, high = 10 * math.floor(min(values) / 10), 10 * math.ceil(max(values) / 10)
-    return float(low), float(high if high > low else low + 10)
+    low = ROW_DB * math.floor(min(values) / ROW_DB)
+    high = ROW_DB * math.ceil(max(values) / ROW_DB)
+    return low, max(high, low + ROW_DB)
+
+
+def _round_step(widest: float) -> float:
+    """A step of 1, 2 or 5 times a power of ten that is made 4 to 10 times."""
+    power = 10.0 ** math.floor(math.log10(widest / 4))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= widest / 4)

@@ -42,11 +42,15 @@ class Numbers:
 
 @dataclass(frozen=True)
 class OnInputs:
-    """Runs a network on stacked items; a detector as far as its heads, whose numbers a loss understands."""
+    """Runs a network on stacked items."""
 
     inputs: Inputs
 
     def __call__(self, module: nn.Module, batch: Batch) -> Any:
+        return module(self.inputs.prepare(batch))
+
+    def to_heads(self, module: nn.Module, batch: Batch) -> Any:
+        """A detector only as far as its heads, whose numbers a loss understands."""
         run: Any = getattr(module, "raw", module)
         return run(self.inputs.prepare(batch))
 
@@ -67,7 +71,7 @@ def recover(
 ) -> Model:
     """The pruned model with weights that were trained for `steps`. Raises what `distill` raises."""
     chosen = read_numbers(Numbers, "pruned", numbers)
-    forward = OnInputs(inputs)
+    on_inputs = OnInputs(inputs)
     network = copy.deepcopy(pruned.module)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
@@ -75,10 +79,11 @@ def recover(
         "recover", [Loss("output", match_outputs)], steps,
         optimiser=AdamW(chosen.learning_rate, weight_decay=chosen.weight_decay, eps=1e-8),
         rate=Cosine(min(chosen.warmup, steps // 2)), batch_size=chosen.batch_size,
-        clip_norm=chosen.clip_norm, ema=chosen.ema,
+        clip_norm=chosen.clip_norm, ema=chosen.ema, forward=on_inputs.to_heads,
     )  # fmt: skip
+    teacher = Tapped(whole.module, forward=on_inputs.to_heads)
     distilled = distill(
-        Tapped(network, forward=forward), Tapped(whole.module, forward=forward), inputs.items, [stage],
+        Tapped(network, forward=on_inputs), teacher, inputs.items, [stage],
         run=run, seed=seed, resume=resume, workers=workers, hardware=hardware, progress=progress,
     )  # fmt: skip
     trained = f"{pruned.name}, {STUDENT} of {steps} steps"
