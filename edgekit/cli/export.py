@@ -89,7 +89,7 @@ def export(
     palettes: Annotated[
         int | None,
         typer.Option(
-            help="Of Core ML: weights as indices of so many bits, such as 4, into shared values."
+            help="Of Core ML: weights as indices of so many bits, such as 6, into shared values."
         ),
     ] = None,
     gate: Annotated[
