@@ -58,8 +58,12 @@ def inputs_of(model: Model, folder: Path, *, varied: bool) -> Inputs:
         pictures = Pictures(folder, side, Cut() if varied else FROM_THE_MIDDLE)
         return Inputs(pictures, OnPictures(contract).images)
     return Inputs(
-        Latents(folder, tuple(model.example_inputs[0].shape[1:]), varied=varied), Tensor.float
+        Latents(folder, tuple(model.example_inputs[0].shape[1:]), varied=varied), _in_float
     )
+
+
+def _in_float(stacked: Tensor) -> Tensor:
+    return stacked.float()
 
 
 class Latents(Dataset[Tensor]):
