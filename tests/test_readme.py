@@ -118,7 +118,7 @@ def test_the_readme_names_every_verb() -> None:
     verbs = {command.split()[1] for command in commands()}
     assert verbs == {
         "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate", "label",
-        "split", "profile", "quantize",
+        "split", "profile", "quantize", "prune", "compress",
         "calibrate",
     }  # fmt: skip
 
