@@ -104,6 +104,13 @@ class Training:
     contract: ImageContract
     loss: FamilyLoss
 
+    @property
+    def fill(self) -> int:
+        """Grey beside pictures that are no squares, as at inference."""
+        output = self.contract.output
+        assert isinstance(output, Boxes)
+        return output.fill
+
     def images(self, batch: Batch) -> Tensor:
         """N 3 H W as the network takes them."""
         return AsTaken(self.contract)(batch["picture"])
@@ -202,7 +209,7 @@ def train(asked: FromFiles) -> Distilled:
         numbers = replace(numbers, steps=asked.steps)
     training = Training(_contract(recipe), LOSSES[recipe.family])
     size_px = training.contract.height
-    cut = Cut(random_crop=True, flip=numbers.flip)
+    cut = Cut(random_crop=True, flip=numbers.flip, whole=(0.0, 1.0), fill=training.fill)
     known = _marked(asked, training, asked.data, cut)
     validation = _validation(asked, training, numbers)
     items: CocoDetection | WithLookAlikes = known
@@ -273,7 +280,8 @@ def _say_skipped(asked: FromFiles, source: Path, skipped: Sequence[Skipped]) -> 
 def _validation(asked: FromFiles, training: Training, numbers: Numbers) -> Validation | None:
     if asked.validation is None:
         return None
-    items = _marked(asked, training, asked.validation, FROM_THE_MIDDLE)
+    cut = replace(FROM_THE_MIDDLE, whole=(1.0, 1.0), fill=training.fill)
+    items = _marked(asked, training, asked.validation, cut)
     output = training.contract.output
     assert isinstance(output, Boxes)
     metrics: Any = {name: MeanPrecision(name, output.classes) for name in ("ap50", "ap")}

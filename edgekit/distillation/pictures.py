@@ -26,6 +26,11 @@ class Cut:
     flip: float = 0.5
     random_crop: bool = True
     """Else from the middle."""
+    whole: tuple[float, float] = (0.0, 0.0)
+    """How much of the longer side is kept, of a picture that is no square: from 0, where the shorter side fills
+    the square, to 1, where all of the picture is in it. Drawn between the two."""
+    fill: int = 0
+    """Grey value of what the picture leaves free."""
 
 
 FROM_THE_MIDDLE = Cut(flip=0.0, random_crop=False)
@@ -33,7 +38,8 @@ FROM_THE_MIDDLE = Cut(flip=0.0, random_crop=False)
 
 @dataclass(frozen=True)
 class _Placed:
-    """Where a picture's square lies: first grown by `scale`, then cut at `left`, `top`, then mirrored."""
+    """Where a picture's square lies: first grown by `scale`, then cut at `left`, `top`, which are below 0 where the
+    picture is smaller, then mirrored."""
 
     scale: float
     left: int
@@ -162,17 +168,37 @@ def _move(
 
 
 def _cut_out(picture: Image.Image, size_px: int, cut: Cut) -> tuple[Tensor, _Placed]:
-    scale = size_px / min(picture.size)
-    width, height = (round(side * scale) for side in picture.size)
-    spare = (width - size_px, height - size_px)
-    left, top = (_below(n + 1) if cut.random_crop else n // 2 for n in spare)
+    scale = size_px / _side(picture.size, cut.whole)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    left, top = (_offset(side - size_px, cut) for side in (width, height))
     mirrored = cut.flip > 0 and float(torch.rand(())) < cut.flip
     resized = picture.resize((width, height), Image.Resampling.BICUBIC)
-    square = np.asarray(resized.crop((left, top, left + size_px, top + size_px)))
+    if min(width, height) < size_px:
+        canvas = Image.new(picture.mode, (size_px, size_px), (cut.fill,) * len(picture.getbands()))
+        canvas.paste(resized, (-left, -top))
+        square = np.asarray(canvas)
+    else:
+        square = np.asarray(resized.crop((left, top, left + size_px, top + size_px)))
     if mirrored:
         square = square[:, ::-1]
     pixels = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
     return pixels, _Placed(scale, left, top, mirrored)
+
+
+def _side(size: tuple[int, int], whole: tuple[float, float]) -> float:
+    """Of the square in the picture's own pixels."""
+    shorter, longer = min(size), max(size)
+    low, high = whole
+    if shorter == longer or high == 0:
+        return shorter
+    share = low if low == high else low + (high - low) * float(torch.rand(()))
+    return shorter + (longer - shorter) * share
+
+
+def _offset(spare: int, cut: Cut) -> int:
+    """Where the square begins along one side that is `spare` pixels longer, or shorter."""
+    place = _below(abs(spare) + 1) if cut.random_crop else abs(spare) // 2
+    return place if spare >= 0 else -place
 
 
 def _size(file: Path) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from edgekit.distillation.pictures import CocoDetection, Cut, Pictures
+from edgekit.distillation.pictures import FROM_THE_MIDDLE, CocoDetection, Cut, Pictures
 from edgekit.errors import UsageError
 
 
@@ -90,9 +92,9 @@ def test_boxes_move_with_the_picture(tmp_path: Path) -> None:
     painted = np.zeros((32, 48, 3), np.uint8)
     painted[8:24, 20:30] = 255
     save(tmp_path / "one.png", painted)
-    for size in (32, 64):
-        data = CocoDetection(path, tmp_path, size, Cut(), least_visible=0.01)
-        for seed in range(12):
+    for size, whole in product((32, 64), ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0))):
+        data = CocoDetection(path, tmp_path, size, Cut(whole=whole), least_visible=0.01)
+        for seed in range(8):
             torch.manual_seed(seed)
             item = data[0]
             mask = item["picture"][0] > 127
@@ -100,6 +102,19 @@ def test_boxes_move_with_the_picture(tmp_path: Path) -> None:
             found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
             assert item["boxes"][0].tolist() == pytest.approx([float(v) for v in found], abs=1)
             assert item["labels"].tolist() == [1]
+
+
+def test_all_of_a_picture_can_be_kept_with_grey_beside_it(tmp_path: Path) -> None:
+    path = coco(tmp_path, [(1, [0, 0, 48, 32], 7)])
+    save(tmp_path / "one.png", np.full((32, 48, 3), 255, np.uint8))
+    cut = replace(FROM_THE_MIDDLE, whole=(1.0, 1.0), fill=114)
+    item = CocoDetection(path, tmp_path, 96, cut)[0]
+    assert item["boxes"][0].tolist() == [0, 16, 96, 80]
+    picture = item["picture"]
+    assert (
+        set(picture[:, :16].flatten().tolist()) == set(picture[:, 80:].flatten().tolist()) == {114}
+    )
+    assert set(picture[:, 16:80].flatten().tolist()) == {255}
 
 
 def test_items_stack_whatever_their_number_of_boxes(tmp_path: Path) -> None:
