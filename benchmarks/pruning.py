@@ -26,7 +26,8 @@ from edgekit.cli.output import parse_size
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.pruned import prune_model
 from edgekit.compress.pruning.quality import quality
-from edgekit.distillation.network_inputs import inputs_of
+from edgekit.distillation.network_inputs import varied_inputs
+from edgekit.folder_inputs import inputs_in
 from edgekit.model import Model
 from edgekit.profiling.timing import timed_ms
 from edgekit.pruning import recovered
@@ -63,16 +64,16 @@ def main() -> None:
         data, test = asked.data, asked.test
         if data is None:
             data, test = halves_of_sample(asked.model, work / "sample")
-        batches = inputs_of(whole, data, varied=False).batches(asked.inputs, BATCH)
+        batches = inputs_in(data, whole).batches(asked.inputs, BATCH)
         options = PruneOptions(asked.keep, asked.of, asked.round_to, asked.importance, asked.ratios)
         pruned = prune_model(whole, options, batches, print)
         if asked.steps:
-            training = inputs_of(whole, data, varied=True)
+            training = varied_inputs(whole, data)
             pruned = recovered(
                 pruned, whole, training, asked.steps, batches, run=work / "run", progress=print
             )
         print(pruned.summary())
-        tested = inputs_of(whole, test or data, varied=False).batches(10**6, BATCH)
+        tested = inputs_in(test or data, whole).batches(10**6, BATCH)
         found = quality(whole.module, pruned.model.module, [(batch,) for batch in tested])
         print(f"on {'others' if test else 'the same'}: {found.sentence()}")
         print(in_turns(whole, pruned.model, work, asked.rounds))

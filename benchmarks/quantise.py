@@ -27,10 +27,10 @@ import edgekit
 from edgekit import Bundle, QuantiseOptions
 from edgekit.backends.onnx.load import load
 from edgekit.backends.onnx.session import SessionOptions
-from edgekit.compress.calibration_data import FolderInputs
 from edgekit.compress.quantise_options import Repair
 from edgekit.demo import read_sample
 from edgekit.detection.picture_file import picture_files
+from edgekit.folder_inputs import FolderInputs
 from edgekit.model import Model
 from edgekit.quantising import model_bytes, quality_of
 from edgekit.split_pictures import required_contract

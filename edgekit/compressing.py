@@ -11,13 +11,13 @@ from typing import Any
 
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle
-from edgekit.compress.calibration_data import FolderInputs, divided, inputs_in
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.pruned import prune_model
 from edgekit.compress.quantise import quantize
 from edgekit.compress.quantise_options import QuantiseOptions
-from edgekit.distillation.network_inputs import inputs_of
+from edgekit.distillation.network_inputs import varied_inputs
 from edgekit.exporting import ExportOptions, Progress, export_model, silent
+from edgekit.folder_inputs import FolderInputs, divided, inputs_in
 from edgekit.model import Model
 from edgekit.plan.runner import open_runnable
 from edgekit.profiling.timing import timed_ms
@@ -128,13 +128,13 @@ def _models(
     made: dict[str, tuple[Model, int]] = {"whole": (model, 0)}
     found, macs = model, 0
     if options.prune is not None:
-        batches = inputs_of(model, data, varied=False).batches(options.measured_on, PRUNING_BATCH)
+        batches = calibrating.batches(options.measured_on, PRUNING_BATCH)
         pruned = prune_model(model, options.prune, batches, progress)
         whole, macs = pruned.macs
         found = pruned.model
         made = {"whole": (model, whole), "pruned": (found, macs)}
         if options.steps:
-            training = inputs_of(model, data, varied=True)
+            training = varied_inputs(model, data)
             run = folder.with_name(f"{folder.name}.run")
             trained = recovered(
                 pruned, model, training, options.steps, batches, run=run, progress=progress

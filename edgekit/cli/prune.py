@@ -106,7 +106,8 @@ def prune(
     from edgekit.compress.pruning.options import PruneOptions
     from edgekit.compress.pruning.pruned import prune_model
     from edgekit.contract import Size
-    from edgekit.distillation.network_inputs import inputs_of
+    from edgekit.distillation.network_inputs import varied_inputs
+    from edgekit.folder_inputs import inputs_in
     from edgekit.model import RANDOM_WEIGHTS, model_of_recipe
     from edgekit.pruning import recovered, write_pruned
 
@@ -119,10 +120,10 @@ def prune(
         model = model_of_recipe(recipe, weights, Size(height, width, frames))
         batches = None
         if data is not None:
-            batches = inputs_of(model, data, varied=False).batches(inputs, BATCH)
+            batches = inputs_in(data, model).batches(inputs, BATCH)
         pruned = prune_model(model, options, batches, show)
         if steps and data is not None and batches is not None:
-            training = inputs_of(model, data, varied=True)
+            training = varied_inputs(model, data)
             pruned = recovered(
                 pruned, model, training, steps, batches, run=run or folder.with_name(f"{folder.name}.run"),
                 resume=resume, workers=workers, progress=show,

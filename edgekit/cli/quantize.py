@@ -120,7 +120,7 @@ def quantize(
     folder = output or Path(f"{label}-{chosen.name}-{kind}.bundle")
     require_free(folder, force=force)
 
-    from edgekit.compress.calibration_data import divided, inputs_in
+    from edgekit.folder_inputs import divided, inputs_in
     from edgekit.quantising import export_quantised
 
     with progress("edgekit") as show:

@@ -1,4 +1,4 @@
-"""Pictures and latents of a folder as a network's inputs, and what a pruned network learns from."""
+"""Arrays of a folder as a network's inputs, and what a pruned network learns from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 import edgekit
-from edgekit.distillation.network_inputs import Latents, inputs_of
+from edgekit.array_files import array_files, read_item, window
+from edgekit.distillation.network_inputs import Windows
 from edgekit.distillation.recovery import match_outputs
 from edgekit.distillation.taps import Outputs
 from edgekit.errors import UsageError
+from edgekit.folder_inputs import inputs_in
 
 SHAPE = (4, 2, 3, 3)
 
@@ -23,13 +25,13 @@ def test_windows_are_cut_from_latents_of_all_three_kinds(tmp_path: Path) -> None
     np.save(tmp_path / "a.npy", latent[0])
     np.savez(tmp_path / "b.npz", latent=latent, frames=np.zeros(3))
     save_file({"mean": torch.from_numpy(latent[0])}, tmp_path / "c.safetensors")
-    found = Latents(tmp_path, SHAPE, varied=False)
-    assert len(found) == 3
+    files = array_files(tmp_path)
+    assert len(files) == 3
     expected = torch.from_numpy(latent[0, :, 1:3, 1:4, 2:5]).float()
-    for index in range(3):
-        assert torch.equal(found[index], expected)
+    for file in files:
+        assert torch.equal(window(read_item(file, SHAPE), SHAPE, at_random=False), expected)
     torch.manual_seed(0)
-    drawn = Latents(tmp_path, SHAPE, varied=True)
+    drawn = Windows(tmp_path, SHAPE)
     assert len({float(drawn[0][0, 0, 0, 0]) for _ in range(20)}) > 5
 
 
@@ -42,18 +44,18 @@ def test_latents_that_do_not_fit_are_named(tmp_path: Path) -> None:
         folder.mkdir()
         np.save(folder / name, array)
         with pytest.raises(UsageError, match=said):
-            Latents(folder, SHAPE, varied=False)
+            Windows(folder, SHAPE)
     np.savez(tmp_path / "b.npz", frames=np.zeros(3))
     with pytest.raises(UsageError, match="no array 'latent'"):
-        Latents(tmp_path, SHAPE, varied=False)
+        Windows(tmp_path, SHAPE)
     with pytest.raises(UsageError, match="no folder"):
-        Latents(tmp_path / "absent", SHAPE, varied=False)
+        Windows(tmp_path / "absent", SHAPE)
 
 
 def test_latents_become_batches_of_a_decoder(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((32, 3, 8, 8), np.float16))
     model = edgekit.load("turbo-vaed-mini", height=32, width=32, frames=2)
-    (batch,) = inputs_of(model, tmp_path, varied=False).batches(4, 2)
+    (batch,) = inputs_in(tmp_path, model).batches(4, 2)
     assert batch.shape == (1, 32, 2, 4, 4)
     assert model(batch).shape == (1, 3, 2, 32, 32)
 

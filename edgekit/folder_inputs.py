@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from edgekit.arrays import read_array
+from edgekit.array_files import array_files, read_item, window
 from edgekit.detection.picture_file import picture_files, read_picture
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
@@ -29,8 +28,9 @@ class FolderInputs(Sequence[Tensor]):
 
     files: tuple[Path, ...]
     shape: tuple[int, ...]
+    """Of an input, a batch of one."""
     contract: ImageContract | None
-    """How a picture becomes an input; None: the files are .npy."""
+    """How a picture becomes an input; None: the files hold arrays."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -49,29 +49,30 @@ class FolderInputs(Sequence[Tensor]):
             return torch.from_numpy(
                 as_input(seen(read_picture(path), self.contract).pixels, self.contract)
             )
-        array = read_array(path)
-        if array.shape != self.shape:
-            raise UsageError(f"{path} has shape {array.shape}, and the network takes {self.shape}.")
-        return torch.from_numpy(array.astype(np.float32))
+        item = self.shape[1:]
+        return window(read_item(path, item), item, at_random=False)[None]
+
+    def batches(self, count: int, size: int) -> list[Tensor]:
+        """The first inputs, `size` at a time."""
+        chosen = [self[index] for index in range(min(count, len(self)))]
+        return [torch.cat(chosen[start : start + size]) for start in range(0, len(chosen), size)]
 
 
 def inputs_in(folder: Path, model: Model) -> FolderInputs:
-    """Raises UsageError for a folder without such files, or a network of several inputs."""
+    """Of a folder, those of folders within it too for arrays.
+
+    Raises UsageError for a folder without such files, or a network of several inputs.
+    """
     if len(model.example_inputs) != 1:
         raise UsageError(
-            f"{model.name} takes {len(model.example_inputs)} inputs, and a folder holds one kind; call "
-            "edgekit.quantize from Python."
+            f"{model.name} takes {len(model.example_inputs)} inputs, and a folder holds one kind; give them "
+            "from Python."
         )
     shape = tuple(model.example_inputs[0].shape)
     contract = sized_contract(model)
     if contract is not None:
         return FolderInputs(tuple(picture_files(folder)), shape, contract)
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}.")
-    arrays = tuple(sorted(folder.glob("*.npy")))
-    if not arrays:
-        raise UsageError(f"{folder} holds no .npy files, which are the inputs of {model.name}.")
-    return FolderInputs(arrays, shape, None)
+    return FolderInputs(tuple(array_files(folder)), shape, None)
 
 
 def divided(inputs: FolderInputs) -> tuple[FolderInputs, FolderInputs]:
