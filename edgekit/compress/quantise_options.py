@@ -17,7 +17,7 @@ ACTIVATION_BITS = (8, None)
 @dataclass(frozen=True)
 class QuantiseOptions:
     weight_bits: int = 8
-    """4 or 8, symmetric, with a scale for each output channel."""
+    """4, 7 or 8, symmetric, with a scale for each output channel. Sums of 7-bit products cannot overflow 16 bits."""
     activation_bits: int | None = 8
     """None: weights alone are stored in codes, and everything is computed in floats."""
     signed: bool = False
@@ -49,7 +49,7 @@ class QuantiseOptions:
         if self.weight_bits not in WEIGHT_BITS or self.activation_bits not in ACTIVATION_BITS:
             raise UsageError(
                 f"Weights of {self.weight_bits} and activations of {self.activation_bits} bits cannot be had: "
-                "weights have 4 or 8, activations 8 or none of their own."
+                "weights have 4, 7 or 8, activations 8 or none of their own."
             )
         if not 50 < self.percentile <= 100:
             raise UsageError(f"A percentile of {self.percentile:g} is none; give 50 to 100.")
