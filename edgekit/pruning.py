@@ -51,6 +51,11 @@ def prune(
     return prune_model(model, options or PruneOptions(), data, progress).model
 
 
+def is_pruned(folder: Path) -> bool:
+    """Whether the folder is an earlier pruning's, which may be replaced."""
+    return is_recipe_folder(folder) and (folder / REPORT).is_file()
+
+
 def write_pruned(pruned: Pruned, folder: Path, *, force: bool = False) -> None:
     """A recipe with its weights, which stands wherever a model's name does, and `pruning.json`.
 
@@ -65,7 +70,7 @@ def write_pruned(pruned: Pruned, folder: Path, *, force: bool = False) -> None:
         )
     weights = f"{model.recipe.name}.safetensors"
     text = recipe_text(model.recipe, weights)
-    with new_folder(folder, force=force, ours=is_recipe_folder) as partial:
+    with new_folder(folder, force=force, ours=is_pruned) as partial:
         (partial / f"{model.recipe.name}.toml").write_text(text, encoding="utf-8")
         save_student(model.module.state_dict(), partial / weights)
         report = json.dumps(pruned.to_json(), indent=2, allow_nan=False)

@@ -83,8 +83,9 @@ def find_recipe(name: str) -> Recipe:
 
 
 def is_recipe_folder(path: Path) -> bool:
-    """Such as `edgekit prune` writes."""
-    return path.is_dir() and len(list(path.glob("*.toml"))) == 1
+    """One recipe with weights of its name beside it, such as `edgekit prune` writes."""
+    recipes = list(path.glob("*.toml")) if path.is_dir() else []
+    return len(recipes) == 1 and recipes[0].with_suffix(".safetensors").is_file()
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -9,7 +9,7 @@ import typer
 
 from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
 from edgekit.errors import UsageError
-from edgekit.recipe import find_recipe, is_recipe_folder
+from edgekit.recipe import find_recipe
 
 if TYPE_CHECKING:
     from edgekit.compress.pruning.options import Cost, Importance, Ratios
@@ -109,13 +109,13 @@ def prune(
     from edgekit.distillation.network_inputs import varied_inputs
     from edgekit.folder_inputs import inputs_in
     from edgekit.model import RANDOM_WEIGHTS, model_of_recipe
-    from edgekit.pruning import recovered, write_pruned
+    from edgekit.pruning import is_pruned, recovered, write_pruned
 
     options = PruneOptions(
         keep, cast("Cost", of), round_to, cast("Importance", importance), cast("Ratios", ratios),
         least, tuple(ignore or ()),
     )  # fmt: skip
-    require_free(folder, force=force, ours=is_recipe_folder)
+    require_free(folder, force=force, ours=is_pruned)
     with progress("edgekit: prune") as show:
         model = model_of_recipe(recipe, weights, Size(height, width, frames))
         batches = None
