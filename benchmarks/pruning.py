@@ -68,7 +68,7 @@ def main() -> None:
         options = PruneOptions(asked.keep, asked.of, asked.round_to, asked.importance, asked.ratios)
         pruned = prune_model(whole, options, batches, print)
         if asked.steps:
-            training = varied_inputs(whole, data)
+            training = varied_inputs(whole, inputs_in(data, whole).files)
             pruned = recovered(
                 pruned, whole, training, asked.steps, batches, run=work / "run", progress=print
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -40,13 +41,14 @@ def read_item(file: Path, shape: tuple[int, ...]) -> Tensor:
             arrays: dict[str, Any] = dict(load_file(file))
         else:
             read: Any = np.load(file, allow_pickle=False)
-            arrays = dict(read) if file.suffix.lower() == ".npz" else {KEYS[0]: read}
-    except (OSError, ValueError, SafetensorError) as error:
+            arrays = {KEYS[0]: read} if isinstance(read, np.ndarray) else _all_of(read)
+        arrays = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile, SafetensorError) as error:
         raise UsageError(f"The array {file} cannot be read ({first_line(error)}).") from error
     key = next((key for key in KEYS if key in arrays), None)
     if key is None:
         raise UsageError(f"{file} holds {', '.join(arrays)}, and no array '{KEYS[0]}'.")
-    item = torch.as_tensor(arrays[key])
+    item: Tensor = arrays[key]
     item = item[0] if item.ndim == len(shape) + 1 and len(item) == 1 else item
     fits = item.ndim == len(shape) and item.shape[0] == shape[0]
     if not fits or any(had < size for had, size in zip(item.shape, shape)):
@@ -55,6 +57,11 @@ def read_item(file: Path, shape: tuple[int, ...]) -> Tensor:
             "it; take a smaller size or fewer frames."
         )
     return item
+
+
+def _all_of(archive: Any) -> dict[str, Any]:
+    with archive:
+        return {name: array for name, array in archive.items() if array.dtype.kind in "fiu"}
 
 
 def window(item: Tensor, shape: tuple[int, ...], *, at_random: bool) -> Tensor:

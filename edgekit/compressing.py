@@ -16,6 +16,7 @@ from edgekit.compress.pruning.pruned import prune_model
 from edgekit.compress.quantise import quantize
 from edgekit.compress.quantise_options import QuantiseOptions
 from edgekit.distillation.network_inputs import varied_inputs
+from edgekit.distillation.run_folder import require_resumed
 from edgekit.exporting import ExportOptions, Progress, export_model, silent
 from edgekit.folder_inputs import FolderInputs, divided, inputs_in
 from edgekit.model import Model
@@ -35,11 +36,13 @@ class CompressOptions:
     prune: PruneOptions | None
     """None: all channels stay."""
     steps: int
-    """To train for, on the folder's inputs, with the whole network as teacher."""
+    """To train for, on the folder's inputs but those that judge, with the whole network as teacher."""
     quantise: QuantiseOptions | None
     """None: numbers stay floats."""
     measured_on: int = 16
     """Inputs that channels are chosen by, and the most that a step is judged by."""
+    resume: bool = False
+    """Go on with a training that was stopped."""
     rounds: int = 21
     """Of all steps' files, by turns."""
 
@@ -91,9 +94,11 @@ def compress_model(
 
     Raises what `prune_model`, `recovered`, `quantize` and `export_model` do.
     """
+    if options.steps:
+        require_resumed(run_of(folder), resume=options.resume)
     calibrating, judging = divided(inputs_in(data, model))
     judging = judging[: options.measured_on]
-    models = _models(model, data, calibrating, folder, options, progress)
+    models = _models(model, calibrating, folder, options, progress)
     with TemporaryDirectory(prefix="edgekit-compress-") as others:
         bundles: list[Bundle] = []
         report = None
@@ -118,7 +123,6 @@ def compress_model(
 
 def _models(
     model: Model,
-    data: Path,
     calibrating: FolderInputs,
     folder: Path,
     options: CompressOptions,
@@ -134,11 +138,11 @@ def _models(
         found = pruned.model
         made = {"whole": (model, whole), "pruned": (found, macs)}
         if options.steps:
-            training = varied_inputs(model, data)
-            run = folder.with_name(f"{folder.name}.run")
+            training = varied_inputs(model, calibrating.files)
             trained = recovered(
-                pruned, model, training, options.steps, batches, run=run, progress=progress
-            )
+                pruned, model, training, options.steps, batches, run=run_of(folder),
+                resume=options.resume, progress=progress,
+            )  # fmt: skip
             found = trained.model
             made["trained again"] = (found, macs)
     if options.quantise is not None:
@@ -148,6 +152,11 @@ def _models(
         made["quantised"] = (coded, macs or coded.codes.of_macs)
         made["whole"] = (model, made["whole"][1] or coded.codes.of_macs)
     return made
+
+
+def run_of(folder: Path) -> Path:
+    """Where the training of the model in `folder` is kept."""
+    return folder.with_name(f"{folder.name}.run")
 
 
 def _example(bundle: Bundle) -> Mapping[str, Array]:

@@ -79,6 +79,5 @@ def divided(inputs: FolderInputs) -> tuple[FolderInputs, FolderInputs]:
     """To calibrate with, and to judge by. Few inputs are both."""
     if len(inputs) < HELD_OUT:
         return inputs, inputs
-    judged = inputs[HELD_OUT - 1 :: HELD_OUT]
-    kept = tuple(file for file in inputs.files if file not in set(judged.files))
-    return FolderInputs(kept, inputs.shape, inputs.contract), judged
+    kept = tuple(file for index, file in enumerate(inputs.files, start=1) if index % HELD_OUT)
+    return FolderInputs(kept, inputs.shape, inputs.contract), inputs[HELD_OUT - 1 :: HELD_OUT]

@@ -36,7 +36,7 @@ def prune(
     """A copy of the model with fewer channels, in eval mode and untrained since; `edgekit prune --help`.
 
     Args:
-        model: or any module, whose inputs are those of the first batch.
+        model: or any module, whose inputs are those of the first batch; with a loss, the first of each.
         data: batches of the model's inputs, to measure on what does least harm.
 
     Raises:
@@ -47,7 +47,11 @@ def prune(
             raise UsageError(
                 "A module that is no Model is pruned with data: batches of its inputs."
             )
-        model = model_of_module(model, data[0])
+        first = data[0]
+        labelled = options is not None and options.loss is not None
+        if labelled and not isinstance(first, Tensor):
+            first = first[0]
+        model = model_of_module(model, first)
     return prune_model(model, options or PruneOptions(), data, progress).model
 
 

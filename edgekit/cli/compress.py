@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from edgekit.cli.output import Json, parse_size, print_json, progress
+from edgekit.cli.output import Json, parse_size, print_json, progress, require_drawable
 from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
 from edgekit.target import find_target
 
 if TYPE_CHECKING:
     from edgekit.compress.pruning.options import Cost
+
+ROUND_TO, ACTIVATION_BITS = 16, 8
 
 
 def compress(
@@ -33,14 +35,18 @@ def compress(
         float, typer.Option(help="The share of the work that pruning may leave; 1 prunes nothing.")
     ] = 0.5,
     of: Annotated[str, typer.Option(help="Of which work: macs or latency.")] = "macs",
-    round_to: Annotated[int, typer.Option(help="Channel counts change by multiples of this.")] = 16,
+    round_to: Annotated[
+        int, typer.Option(help="Channel counts change by multiples of this.")
+    ] = ROUND_TO,
     steps: Annotated[
         int, typer.Option(help="To train for after pruning; the whole network is the teacher.")
     ] = 0,
     weights_bits: Annotated[
         int, typer.Option(help="8, 7 or 4; 32 quantises nothing. See edgekit quantize.")
     ] = 8,
-    activation_bits: Annotated[int, typer.Option(help="8, or 0 for activations in floats.")] = 8,
+    activation_bits: Annotated[
+        int, typer.Option(help="8, or 0 for activations in floats.")
+    ] = ACTIVATION_BITS,
     weights: Annotated[
         str | None, typer.Option(help="Checkpoint file, or 'hub' for the official one.")
     ] = None,
@@ -57,6 +63,9 @@ def compress(
         Path | None,
         typer.Option(help="Draw quality against time, a dot for each step: .png, .svg."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
     json: Json = False,
 ) -> None:
@@ -72,8 +81,17 @@ def compress(
         )
     if steps < 0 or inputs < 1:
         raise UsageError("--steps must be 0 or more, and --inputs 1 or more.")
-    if steps and not is_pruned:
-        raise UsageError("--steps trains what was pruned; give a --keep below 1.")
+    if not is_pruned and (steps or of != "macs" or round_to != ROUND_TO):
+        raise UsageError(
+            "--steps, --of and --round-to belong to what is pruned; give a --keep below 1."
+        )
+    if not is_quantised and activation_bits != ACTIVATION_BITS:
+        raise UsageError(
+            "--activation-bits belongs to what is quantised; give --weights-bits 8, 7 or 4."
+        )
+    if resume and not steps:
+        raise UsageError("--resume goes on with a training; give its --steps.")
+    require_drawable(picture)
     chosen = find_target(target)
     height, width = parse_size(size)
     recipe = find_recipe(name)
@@ -95,6 +113,7 @@ def compress(
         steps,
         QuantiseOptions(weights_bits, activation_bits or None) if is_quantised else None,
         inputs,
+        resume,
     )
     export = ExportOptions(force=force, plan=requested(memory_budget, None, None, None))
     with progress("edgekit: compress") as show:

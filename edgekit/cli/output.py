@@ -68,3 +68,11 @@ def parse_inputs(items: list[str]) -> dict[str, Path]:
             raise UsageError(f"The input '{name}' is given twice.")
         named[name] = Path(file)
     return named
+
+
+def require_drawable(picture: Path | None) -> None:
+    """Raises UsageError for what no picture can be written to, before the work is done."""
+    if picture is not None and picture.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"The picture '{picture}' is neither a .png nor an .svg file.")
+    if picture is not None and not picture.absolute().parent.is_dir():
+        raise UsageError(f"The folder of the picture '{picture}' does not exist.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress, require_drawable
 from edgekit.cli.plan_stream import print_stream
 from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
@@ -70,10 +70,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Where activations take memory, and how to need less."""
-    if picture is not None and picture.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"The picture '{picture}' is neither a .png nor an .svg file.")
-    if picture is not None and not picture.absolute().parent.is_dir():
-        raise UsageError(f"The folder of the picture '{picture}' does not exist.")
+    require_drawable(picture)
     if stream is None and (overlaps or clip):
         raise UsageError("--overlaps and --input belong to --stream.")
     others = memory_budget or max_overhead or picture or steps or no_streams or depthwise_in_place

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.output import Json, print_json, progress
-from edgekit.errors import LinkError, UsageError
+from edgekit.errors import LinkError, ParityError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
@@ -105,6 +105,8 @@ def profile(
         raise LinkError(
             f"The measurement broke off: {found.incomplete}. What was measured until then is shown, and marked."
         )
+    if found.golden is not None and not found.golden.passed:
+        raise typer.Exit(ParityError.exit_code)
     raise typer.Exit(0 if regression is None or regression.passed else REGRESSED)
 
 

@@ -107,6 +107,7 @@ def prune(
     from edgekit.compress.pruning.pruned import prune_model
     from edgekit.contract import Size
     from edgekit.distillation.network_inputs import varied_inputs
+    from edgekit.distillation.run_folder import require_resumed
     from edgekit.folder_inputs import inputs_in
     from edgekit.model import RANDOM_WEIGHTS, model_of_recipe
     from edgekit.pruning import is_pruned, recovered, write_pruned
@@ -116,16 +117,20 @@ def prune(
         least, tuple(ignore or ()),
     )  # fmt: skip
     require_free(folder, force=force, ours=is_pruned)
+    where = run or folder.with_name(f"{folder.name}.run")
+    if steps:
+        require_resumed(where, resume=resume)
     with progress("edgekit: prune") as show:
         model = model_of_recipe(recipe, weights, Size(height, width, frames))
         batches = None
         if data is not None:
-            batches = inputs_in(data, model).batches(inputs, BATCH)
+            found = inputs_in(data, model)
+            batches = found.batches(inputs, BATCH)
         pruned = prune_model(model, options, batches, show)
         if steps and data is not None and batches is not None:
-            training = varied_inputs(model, data)
+            training = varied_inputs(model, found.files)
             pruned = recovered(
-                pruned, model, training, steps, batches, run=run or folder.with_name(f"{folder.name}.run"),
+                pruned, model, training, steps, batches, run=where,
                 resume=resume, workers=workers, progress=show,
             )  # fmt: skip
         write_pruned(pruned, folder, force=force)

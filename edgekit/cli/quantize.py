@@ -59,7 +59,9 @@ def quantize(
     steps: Annotated[int, typer.Option(help="Of AdaQuant, for each layer.")] = 200,
     rank: Annotated[
         int,
-        typer.Option(help="With --activation-bits 0: of a branch in floats beside each layer."),
+        typer.Option(
+            help="With --activation-bits 0: of a branch in floats beside each layer, in place of a repair."
+        ),
     ] = 0,
     float_layer: Annotated[
         list[str] | None, typer.Option(help="A layer that stays in floats; may be repeated.")

@@ -49,7 +49,7 @@ def quantize(model: Model, data: Iterable[Inputs], options: QuantiseOptions = PL
 def decide(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -> Decided:
     """Of a program that is ready. Raises UsageError."""
     edit = GraphEditor(program)
-    coming = map(as_arguments, data)
+    coming = (_taken(program, given) for given in data)
     kept = list(islice(coming, options.repair_inputs))
     if options.activation_bits is not None:
         even_norms(edit, kept, options.weight_bits)
@@ -66,6 +66,18 @@ def decide(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -
         sum(layer.macs for layer in found), sum(layer.macs for layer in known),
     )  # fmt: skip
     return Decided(edit, tuple(found), codes, values, summary)
+
+
+def _taken(program: Program, given: Inputs) -> tuple[Tensor, ...]:
+    """Raises UsageError for what the network does not take."""
+    is_tensors = isinstance(given, Tensor) or all(isinstance(one, Tensor) for one in given)
+    values = as_arguments(given) if is_tensors else ()
+    shapes = [tuple(value.shape) for value in values]
+    if shapes != [spec.shape for spec in program.inputs]:
+        wanted = ", ".join(str(spec.shape) for spec in program.inputs)
+        got = ", ".join(map(str, shapes)) or type(given).__name__
+        raise UsageError(f"The network takes {wanted}, and the data to calibrate with has {got}.")
+    return values
 
 
 def ready_program(model: Model) -> Program:

@@ -43,7 +43,7 @@ class QuantiseOptions:
     steps: int = 200
     """Of AdaQuant, for each layer."""
     rank: int = 0
-    """Of a branch in floats beside each layer with weights in codes alone."""
+    """Of a branch in floats beside each layer with weights in codes alone, in place of a repair."""
 
     def __post_init__(self) -> None:
         if self.weight_bits not in WEIGHT_BITS or self.activation_bits not in ACTIVATION_BITS:
@@ -56,6 +56,10 @@ class QuantiseOptions:
         if self.rank and self.activation_bits is not None:
             raise UsageError(
                 "A branch of low rank belongs to weights in codes alone; leave activations in floats."
+            )
+        if self.rank and self.repair == "adaquant":
+            raise UsageError(
+                "A branch of low rank stands in place of a repair; leave AdaQuant away."
             )
         if min(self.repair_inputs, self.steps) < 1 or self.rank < 0:
             raise UsageError("Inputs and steps of a repair are at least 1, a rank at least 0.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from edgekit.array_files import array_files, read_item, window
+from edgekit.array_files import read_item, window
+from edgekit.box_contract import Boxes
 from edgekit.distillation.pictures import Cut, Pictures
 from edgekit.distillation.run_folder import digest
 from edgekit.distillation.split_networks import OnPictures
@@ -27,8 +28,10 @@ class Inputs:
     """Stacked items to what the network takes."""
 
 
-def varied_inputs(model: Model, folder: Path) -> Inputs:
+def varied_inputs(model: Model, files: Sequence[Path]) -> Inputs:
     """Pictures in squares of the input's height, mirrored at random, or windows of arrays at random places.
+
+    Of a detector between the square of a picture's shorter side and all of it, as detectors are trained.
 
     Raises UsageError for a model without a recipe, and for files that cannot be used.
     """
@@ -39,8 +42,10 @@ def varied_inputs(model: Model, folder: Path) -> Inputs:
     contract = model.recipe.contract
     shape = tuple(model.example_inputs[0].shape)
     if isinstance(contract, ImageContract):
-        return Inputs(Pictures(folder, shape[2], Cut()), OnPictures(contract).images)
-    return Inputs(Windows(folder, shape[1:]), _in_float)
+        boxes = contract.output
+        cut = Cut(whole=(0.0, 1.0), fill=boxes.fill) if isinstance(boxes, Boxes) else Cut()
+        return Inputs(Pictures(files, shape[2], cut), OnPictures(contract).images)
+    return Inputs(Windows(files, shape[1:]), _in_float)
 
 
 def _in_float(stacked: Tensor) -> Tensor:
@@ -48,14 +53,12 @@ def _in_float(stacked: Tensor) -> Tensor:
 
 
 class Windows(Dataset[Tensor]):
-    """Of the arrays of a folder, each time at another place. The arrays are held, unlike pictures: they are small."""
+    """Of arrays in files, each time at another place. The arrays are held, unlike pictures: they are small."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        files = array_files(folder)
+    def __init__(self, files: Sequence[Path], shape: tuple[int, ...]) -> None:
         self._arrays = [read_item(file, shape) for file in files]
         self._shape = shape
-        names = (file.relative_to(folder).as_posix() for file in files)
-        self.made_by = {"shape": shape, "files": digest(names)}
+        self.made_by = {"shape": shape, "files": digest(file.as_posix() for file in files)}
 
     def __len__(self) -> int:
         return len(self._arrays)

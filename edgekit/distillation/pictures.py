@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,24 +53,22 @@ class Pictures(Dataset[Tensor]):
 
     def __init__(
         self,
-        folder: Path,
+        source: Path | Sequence[Path],
         size_px: int,
         cut: Cut = FROM_THE_MIDDLE,
         *,
         on_damage: OnDamage = "refuse",
     ) -> None:
-        """Decodes each file once, to find the damaged. Raises UsageError for them, and if there are none."""
-        if not folder.is_dir():
-            raise UsageError(f"There is no folder {folder}.")
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise UsageError(
-                f"The folder {folder} has no pictures: no file ends in {', '.join(SUFFIXES)}."
-            )
+        """Of a folder and those in it, or of files. Decodes each once, to find the damaged.
+
+        Raises UsageError for them, and if there are none.
+        """
+        files = _files_in(source) if isinstance(source, Path) else source
         found, self.skipped = readable(files, _size, on_damage)
         self.files = list(found)
         self._size_px, self._cut = size_px, cut
-        names = (file.relative_to(folder).as_posix() for file in self.files)
+        base = source if isinstance(source, Path) else None
+        names = ((file.relative_to(base) if base else file).as_posix() for file in self.files)
         self.made_by = {"size_px": size_px, "cut": cut, "files": digest(names)}
 
     def __len__(self) -> int:
@@ -77,6 +76,17 @@ class Pictures(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return _cut_out(read_picture(self.files[index]), self._size_px, self._cut)[0]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UsageError(
+            f"The folder {folder} has no pictures: no file ends in {', '.join(SUFFIXES)}."
+        )
+    return files
 
 
 class CocoDetection(Dataset[dict[str, Tensor]]):

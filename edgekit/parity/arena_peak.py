@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from edgekit.backends.onnx.session import MemorySettings, SessionOptions, session_settings
+from edgekit.backends.onnx.session import (
+    MemorySettings,
+    SessionOptions,
+    open_session,
+    session_settings,
+)
 from edgekit.parity.memory_use import NotMeasured
 
 Array = npt.NDArray[np.generic]
@@ -39,9 +44,7 @@ def arena_peak_bytes(
     settings.enable_profiling = True
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as folder:
         settings.profile_file_prefix = str(Path(folder) / "run")
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(str(path), settings)
         session.run(None, dict(inputs))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [event["args"] for event in events if _FIELD in event.get("args", {})]

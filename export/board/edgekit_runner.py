@@ -53,6 +53,9 @@ SERVING = {
     "initial_chunk_size_bytes": 64 << 20,
 }
 """What is recommended for a file without plan: a peak that stays from the first run on."""
+SESSION_NOTE = "edgekit.session"
+EXACT_SUMS = "session.x64quantprecision"
+"""What a file of 8-bit codes asks for: without it, x86 without VNNI adds products in 16 bits, which overflow."""
 MEMORY = ("recommended", "default")
 MEMORY_RUNS = 3
 """onnxruntime's second run can need more than its first (onnxruntime#14477)."""
@@ -146,8 +149,20 @@ def session_of(
         settings.add_session_config_entry("session.use_env_allocators", "1")
     if profile:
         settings.enable_profiling, settings.profile_file_prefix = True, profile
-    given = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(given, settings, providers=options.providers)
+    if isinstance(model, bytes):
+        return onnxruntime.InferenceSession(model, settings, providers=options.providers)
+    session = onnxruntime.InferenceSession(str(model), settings, providers=options.providers)
+    asked = session_note(session)
+    if EXACT_SUMS not in asked:
+        return session
+    settings.add_session_config_entry(EXACT_SUMS, asked[EXACT_SUMS])
+    return onnxruntime.InferenceSession(str(model), settings, providers=options.providers)
+
+
+def session_note(session: Any) -> Json:
+    """What the file's metadata says that its session needs."""
+    note: Json = json.loads(session.get_modelmeta().custom_metadata_map.get(SESSION_NOTE, "{}"))
+    return note
 
 
 _arena: list[bool] = []

@@ -31,7 +31,7 @@ def test_windows_are_cut_from_latents_of_all_three_kinds(tmp_path: Path) -> None
     for file in files:
         assert torch.equal(window(read_item(file, SHAPE), SHAPE, at_random=False), expected)
     torch.manual_seed(0)
-    drawn = Windows(tmp_path, SHAPE)
+    drawn = Windows(array_files(tmp_path), SHAPE)
     assert len({float(drawn[0][0, 0, 0, 0]) for _ in range(20)}) > 5
 
 
@@ -44,12 +44,24 @@ def test_latents_that_do_not_fit_are_named(tmp_path: Path) -> None:
         folder.mkdir()
         np.save(folder / name, array)
         with pytest.raises(UsageError, match=said):
-            Windows(folder, SHAPE)
+            Windows(array_files(folder), SHAPE)
     np.savez(tmp_path / "b.npz", frames=np.zeros(3))
     with pytest.raises(UsageError, match="no array 'latent'"):
-        Windows(tmp_path, SHAPE)
+        Windows(array_files(tmp_path), SHAPE)
     with pytest.raises(UsageError, match="no folder"):
-        Windows(tmp_path / "absent", SHAPE)
+        array_files(tmp_path / "absent")
+
+
+def test_damaged_arrays_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "whole.npz", latent=np.zeros(SHAPE))
+    half = (tmp_path / "whole.npz").read_bytes()[:100]
+    for name, content in (("empty.npy", b""), ("half.npz", half), ("none.safetensors", b"x")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match=f"{name} cannot be read"):
+            read_item(tmp_path / name, SHAPE)
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    with pytest.raises(UsageError, match=r"words.npy cannot be read"):
+        read_item(tmp_path / "words.npy", SHAPE)
 
 
 def test_latents_become_batches_of_a_decoder(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 
-from edgekit.backends.onnx.session import SessionOptions, session_settings
+from edgekit.backends.onnx.session import SessionOptions, open_session, session_settings
 from edgekit.backends.runnable import Array
 
 SUFFIX = "_kernel_time"
@@ -55,9 +54,7 @@ def profiled_runs(
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as folder:
         settings.profile_file_prefix = str(Path(folder) / "run")
         settings.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(str(path), settings)
         graph = onnx.load(settings.optimized_model_filepath)
         affordable = MOST_EVENTS // max(1, len(graph.graph.node))
         for _ in range(WARM_UP_RUNS + max(FEWEST_RUNS, min(runs, affordable))):

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from edgekit.backends.onnx.session import SessionOptions, open_session
+from edgekit.backends.onnx.session import SessionOptions, open_session, session_settings
 from edgekit.backends.runnable import Array, check_inputs
 from edgekit.errors import UsageError, first_line
 
@@ -18,7 +18,7 @@ def load(path: Path, options: SessionOptions | None = None) -> OnnxRunnable:
     if not path.is_file():
         raise UsageError(f"{path} does not exist; give the .onnx file of an export.")
     try:
-        session = open_session(str(path), options or SessionOptions())
+        session = open_session(str(path), session_settings(options or SessionOptions()))
     except Exception as error:  # onnxruntime raises its own classes, one per status code
         reason = first_line(error).replace(str(path), path.name)
         raise UsageError(

@@ -100,9 +100,9 @@ def session_settings(options: SessionOptions) -> onnxruntime.SessionOptions:
     return settings
 
 
-def open_session(path: str, options: SessionOptions) -> onnxruntime.InferenceSession:
+def open_session(path: str, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """With the exact sums that a quantised file's metadata asks for; then it is opened twice."""
-    settings, providers = session_settings(options), ["CPUExecutionProvider"]
+    providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path, settings, providers=providers)
     asked = json.loads(session.get_modelmeta().custom_metadata_map.get(SESSION_NOTE, "{}"))
     if EXACT_SUMS.items() <= asked.items():

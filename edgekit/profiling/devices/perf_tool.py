@@ -21,7 +21,12 @@ from edgekit.profiling.result import Profile
 TOOL = "onnxruntime_perf_test"
 RESULT = "result.csv"
 """The tool appends a line for each run: model, seconds, highest working set, processor share, number."""
-FACTS = "uname -m; uname -sr; nproc; getprop ro.product.model 2>/dev/null || echo unknown"
+FACTS_FOLLOW = "edgekit-facts:"
+"""A login shell may greet first."""
+FACTS = (
+    f"echo {FACTS_FOLLOW}; uname -m; uname -sr; nproc || echo 1; "
+    "getprop ro.product.model 2>/dev/null || echo unknown"
+)
 
 
 def is_perf_tool(program: str) -> bool:
@@ -49,9 +54,8 @@ def measure_by_tool(
     try:
         progress("copying")
         link.push({bundle.model_file.name: bundle.model_file}, folder)
-        architecture, system, cpus, model = _run(link, FACTS, "says nothing of itself").split("\n")[
-            :4
-        ]
+        said = _run(link, FACTS, "says nothing of itself").partition(FACTS_FOLLOW)[2]
+        architecture, system, cpus, model = [*said.strip("\n").split("\n"), "", "", "", ""][:4]
         progress("latency")
         words = [
             link.python,
@@ -74,7 +78,7 @@ def measure_by_tool(
         "files": dict(bundle.manifest["files"]),
         "device": {
             "processor": model.strip(), "architecture": architecture.strip(), "system": system.strip(),
-            "cpus": int(cpus), "runtime": f"{TOOL} {CPU}", "threads": options.threads,
+            "cpus": int(cpus) if cpus.strip().isdigit() else 1, "runtime": f"{TOOL} {CPU}", "threads": options.threads,
         },
         "latency_ms": {"samples": _samples_ms(told, link)},
     }  # fmt: skip

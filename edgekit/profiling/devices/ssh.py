@@ -51,12 +51,20 @@ class SshLink:
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
             )
             assert copying.stdin is not None
-            with suppress(OSError):  # a reader that is gone; its exit code says why
+            try:
                 with tarfile.open(fileobj=copying.stdin, mode="w|") as archive:
                     for name, path in files.items():
                         archive.add(path.resolve(), name)
-                copying.stdin.close()
-            code = copying.wait()
+            except BrokenPipeError:  # a reader that is gone; its exit code says why
+                pass
+            except OSError as error:
+                raise MissingEnvironmentError(
+                    f"The bundle could not be copied to {self.name}: {error}."
+                ) from error
+            finally:
+                with suppress(BrokenPipeError):
+                    copying.stdin.close()
+                code = copying.wait()
             said.seek(0)
             told = said.read().decode(errors="replace")
         if code:
