@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,21 +166,24 @@ def test_what_cannot_be_reached_is_said() -> None:
 
 
 def test_a_table_of_latencies_grows_with_channels_and_interpolates() -> None:
-    shape = Shape("Conv", (3, 3), (1, 1), (1, 1), (1, 1), 1, (24, 24))
+    shape = Shape("Conv", (3, 3), (1, 1), (1, 1), (1, 1), 1, (24, 24), 1)
     few, many = Point(shape, 16, 16), Point(shape, 128, 128)
     found = measure([few, many])
     assert 0 < found[few] < found[many]
+    several = replace(many, shape=replace(shape, batch=8))
+    assert measure([several])[several] > 3 * found[many]
     layers = weighted_layers(chain(64), (torch.zeros(1, 3, 16, 16),))
-    table = LatencyTable(layers.values(), 16)
+    table = LatencyTable(layers.values(), 16, 0.125)
     last = list(layers.values())[-1]
     at_48, at_56, at_64 = (table(last, reads, 4) for reads in (48, 56, 64))
     assert at_56 == pytest.approx((at_48 + at_64) / 2)
+    assert {row["makes"] for row in table.to_json()} >= {16, 64}
     assert {row["operator"] for row in table.to_json()} == {"Conv"}
 
 
 def test_layers_of_every_kind_are_timed() -> None:
     network = nn.Sequential(
-        nn.Conv2d(3, 96, 3, padding=1), nn.Conv2d(96, 96, 3, groups=96),
+        nn.Conv2d(3, 96, 3, padding="same"), nn.Conv2d(96, 96, 3, groups=96), nn.Conv2d(96, 96, 1, groups=3),
         nn.ConvTranspose2d(96, 64, 2, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4),
     )  # fmt: skip
     model = model_of_module(network, torch.zeros(1, 3, 48, 48))
@@ -209,6 +213,16 @@ def test_any_module_is_pruned_with_batches_of_its_inputs() -> None:
     assert narrow(INPUT).shape == (2, 4, 8, 8)
     with pytest.raises(UsageError, match="batches of its inputs"):
         edgekit.prune(chain(8))
+
+
+def test_any_module_is_pruned_by_a_loss_on_labelled_batches() -> None:
+    network = chain(32, 32)
+    wanted = torch.zeros(2, 4, 8, 8)
+    options = edgekit.PruneOptions(
+        0.6, round_to=8, loss=lambda output, batch: (output - batch[1]).square().mean()
+    )
+    narrow = edgekit.prune(network, options, [(INPUT, wanted)])
+    assert narrow(INPUT).shape == (2, 4, 8, 8)
 
 
 def test_norms_get_the_statistics_of_the_narrower_network() -> None:

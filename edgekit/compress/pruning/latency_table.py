@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from edgekit.backends.onnx.kernel_events import profiled_runs
 from edgekit.backends.onnx.session import SessionOptions
 from edgekit.compress.pruning.layers import Layer
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Of a layer's channels, rounded to blocks, at which it is measured; between them, interpolation."""
+SHARES = (0.75, 0.5, 0.25)
+"""Of a layer's channels, rounded to blocks, at which it is measured beside all and the least; between them,
+interpolation."""
 RUNS = 9
 LAYERS_PER_FILE = 48
 OPSET, IR = 18, 10
@@ -35,23 +37,26 @@ class Shape:
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
+    """(): what keeps the size."""
     dilation: tuple[int, ...]
     groups: int
     """0: depthwise."""
     sides: tuple[int, ...]
     """Of its input without batch and channels; of a linear layer, the rows."""
+    batch: int
 
     @classmethod
     def of(cls, layer: Layer) -> Shape:
         module = layer.module
         if isinstance(module, nn.Linear):
             rows = int(np.prod(layer.given[:-1]))
-            return cls("Gemm", (), (), (), (), 1, (rows,))
+            return cls("Gemm", (), (), (), (), 1, (rows,), 1)
         assert isinstance(module, nn.modules.conv._ConvNd)
         padding = module.padding if isinstance(module.padding, tuple) else ()
         return cls(
             "ConvTranspose" if module.transposed else "Conv", module.kernel_size, module.stride,
             padding, module.dilation, 0 if layer.is_depthwise else module.groups, layer.given[2:],
+            layer.given[0],
         )  # fmt: skip
 
 
@@ -67,13 +72,15 @@ class LatencyTable:
 
     unit = "ms"
 
-    def __init__(self, layers: Iterable[Layer], round_to: int) -> None:
-        """Measures: some seconds for a small network."""
+    def __init__(self, layers: Iterable[Layer], round_to: int, least: float) -> None:
+        """Measures, down to the share `least` of channels: some seconds for a small network."""
         self._grids = {}
         for layer in layers:
-            makes = _grid(layer.makes, round_to)
-            reads = (0,) if layer.is_depthwise else _grid(layer.reads, round_to)
-            self._grids[layer.path] = (Shape.of(layer), reads, makes)
+            shape = Shape.of(layer)
+            step = math.lcm(round_to, max(1, shape.groups))
+            makes = _grid(layer.makes, step, least)
+            reads = (0,) if layer.is_depthwise else _grid(layer.reads, step, least)
+            self._grids[layer.path] = (shape, reads, makes)
         points = {
             _point(shape, read, made)
             for shape, reads, makes in self._grids.values()
@@ -98,8 +105,8 @@ class LatencyTable:
         ]
 
 
-def _grid(channels: int, round_to: int) -> tuple[int, ...]:
-    inner = {max(1, round(share * channels / round_to)) * round_to for share in SHARES[1:]}
+def _grid(channels: int, step: int, least: float) -> tuple[int, ...]:
+    inner = {max(1, round(share * channels / step)) * step for share in (*SHARES, least)}
     return tuple(sorted({channels, *(width for width in inner if width < channels)}))
 
 
@@ -159,11 +166,12 @@ def _node(
         given = generator.standard_normal((*shape.sides, point.reads), np.float32)
         options = {"transB": 1}
     else:
-        given = generator.standard_normal((1, point.reads, *shape.sides), np.float32)
+        given = generator.standard_normal((shape.batch, point.reads, *shape.sides), np.float32)
         options = {
             "kernel_shape": shape.kernel, "strides": shape.stride, "dilations": shape.dilation,
-            "pads": shape.padding * 2, "group": groups,
+            "group": groups,
         }  # fmt: skip
+        options |= {"pads": shape.padding * 2} if shape.padding else {"auto_pad": "SAME_UPPER"}
     weight = generator.standard_normal((*within, *shape.kernel), np.float32)
     node = helper.make_node(
         shape.operator, [f"given{number}", f"weight{number}"], [f"layer#{number}"],

@@ -148,7 +148,7 @@ def prune_model(
     cost: LayerCost = Macs()
     if options.of == "latency":
         progress("latency of layers")
-        cost = LatencyTable(layers.values(), options.round_to)
+        cost = LatencyTable(layers.values(), options.round_to, options.least)
     costs = Costs(layers, groups, cost)
     if options.ratios == "uniform":
         widths = allocate_uniformly(groups, costs, options)
