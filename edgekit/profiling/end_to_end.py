@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgekit.errors import UsageError
+from edgekit.errors import UsageError, first_line
 from edgekit.parity.compare import psnr_db
 from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.opened import Opened
@@ -134,6 +134,12 @@ def measure_end_to_end(opened: Opened, picture: Path, seconds: float) -> EndToEn
     return EndToEnd(width, height, picture.stat().st_size, tuple(passages), difference)
 
 
+def require_end_to_end(opened: Opened, picture: Path) -> None:
+    """Raises UsageError, as `measure_end_to_end` does: before anything is measured."""
+    _facts(picture)
+    steps_of(opened.bundle, opened.runnable, picture, reduced=False)
+
+
 def _facts(picture: Path) -> tuple[int, int, str | None]:
     try:
         with Image.open(picture) as file:
@@ -141,6 +147,8 @@ def _facts(picture: Path) -> tuple[int, int, str | None]:
     except OSError as error:
         reason = error.strerror or "it is no picture that Pillow reads"
         raise UsageError(f"The picture {picture} cannot be read: {reason}.") from error
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"The picture {picture} cannot be read: {first_line(error)}.") from error
 
 
 def _alone(paths: dict[str, tuple[Step, ...]], seconds: float) -> list[Passage]:

@@ -12,7 +12,7 @@ from edgekit.backends.onnx.session import allowed_cpus
 from edgekit.bundle import Bundle
 from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
-from edgekit.profiling.end_to_end import measure_end_to_end
+from edgekit.profiling.end_to_end import measure_end_to_end, require_end_to_end
 from edgekit.profiling.footprint import bundle_bytes, measure_footprint
 from edgekit.profiling.kernels import Kernels, profile_kernels
 from edgekit.profiling.machine import Machine, condition_now, this_machine
@@ -54,6 +54,8 @@ def profile_bundle(
     progress("opening")
     opening = measure_opening(bundle, threads)  # before the files are open here
     opened = open_for_measuring(bundle, sessions)
+    if options.picture is not None:
+        require_end_to_end(opened, options.picture)
     before = condition_now()
     progress("latency")
     timing = time_runs(opened.run, options.timing)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError, first_line
@@ -39,13 +40,20 @@ def read_report(path: Path, bundle: Bundle | None = None) -> Profile:
 def parse_report(text: str, source: str, bundle: Bundle | None = None) -> Profile:
     """`source` is what errors call it. Raises UsageError."""
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{source} is no report of a device: it is no JSON ({first_line(error)})."
         ) from error
     if fault := first_fault(data):
         raise UsageError(f"{source} is no report of a device: {fault}.")
+    strangers = [
+        file["file"] for file in data.get("layers", ()) if file["file"] not in data["files"]
+    ]
+    if strangers:
+        raise UsageError(
+            f"{source} is no report of a device: it has layers of {strangers[0]!r}, which is none of its files."
+        )
     if bundle is not None and dict(bundle.manifest["files"]) != data["files"]:
         raise UsageError(
             f"{source} is of other files than those of {bundle.path.name}: measure this bundle, or name the other."
@@ -62,7 +70,12 @@ def _printable(value: Any) -> Any:
     return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
-def _refuse(constant: str) -> None:
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 

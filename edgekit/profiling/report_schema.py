@@ -1,7 +1,7 @@
 """The schema of reports, `export/board/report.schema.json`, checked with what it uses of JSON Schema.
 
 That is: type, const, enum, required, properties, additionalProperties, propertyNames (pattern), items,
-minItems, minimum, $ref.
+minItems, minimum, exclusiveMinimum, $ref.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def _wrong(value: Any, schema: Mapping[str, Any]) -> str:
         return f"is {shown} and must be of type {' or '.join(wanted)}"
     if "minimum" in schema and value is not None and value < schema["minimum"]:
         return f"is {shown} and must be at least {schema['minimum']}"
+    if "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]:
+        return f"is {shown} and must be above {schema['exclusiveMinimum']}"
     if isinstance(value, list) and len(value) < schema.get("minItems", 0):
         return f"has {len(value)} items and needs {schema['minItems']}"
     return ""

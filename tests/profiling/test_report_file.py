@@ -40,7 +40,7 @@ def test_the_least_report_is_shown_and_completed() -> None:
 
 def test_what_is_written_is_read_the_same() -> None:
     whole = report(
-        roofline={"gmacs_per_s": 10.0, "gbytes_per_s": 2.0},
+        files={"f": "0"}, roofline={"gmacs_per_s": 10.0, "gbytes_per_s": 2.0},
         load_ms={"cold_ms": 5.0, "first_run_ms": 2.0, "warm_ms": 1.0, "is_cold": True},
         throughput_per_s={"1": 100.0},
         layers=[{"file": "f", "runs": 2, "whole_ms": 2.0, "kernels": [
@@ -58,7 +58,10 @@ def test_what_is_written_is_read_the_same() -> None:
         ({"schema": 2}, "schema is 2 and must be 1"),
         ({"latency_ms": {"samples": []}}, "latency_ms.samples has 0 items and needs 1"),
         ({"latency_ms": {"samples": [1, "x"]}}, 'latency_ms.samples[1] is "x" and must be of type number'),
-        ({"latency_ms": {"samples": [-1]}}, "must be at least 0"),
+        ({"latency_ms": {"samples": [-1]}}, "must be above 0"),
+        ({"latency_ms": {"samples": [0]}}, "must be above 0"),
+        ({"roofline": {"gmacs_per_s": 1, "gbytes_per_s": 0}}, "roofline.gbytes_per_s is 0 and must be above 0"),
+        ({"layers": [{"file": "../x.onnx", "runs": 1, "whole_ms": 1, "kernels": []}]}, "'../x.onnx', which is none of its files"),
         ({"device": {**DEVICE, "threads": True}}, "device.threads is true and must be of type integer"),
         ({"device": {}}, "device has no 'processor'"),
         ({"device": {**DEVICE, "before": {"load": 1}}}, "device.before has no 'frequency_mhz'"),
@@ -74,7 +77,7 @@ def test_a_fault_is_named_with_its_field(fields: dict[str, Any], said: str) -> N
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[", "NaN", '{"schema": NaN}', "3", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[", "NaN", "1e999", '{"schema": NaN}', "3", "[" * 100_000])
 def test_what_is_no_json_is_one_sentence(text: str) -> None:
     with pytest.raises(UsageError, match=r"^r\.json is no report of a device: "):
         parse_report(text, "r.json")
