@@ -86,7 +86,7 @@ def test_a_plan_s_files_stand_with_their_runs() -> None:
     layers = [
         {"file": f"stage{n}.onnx", "runs": 4, "whole_ms": 1.0, "kernels": []} for n in range(2)
     ]
-    text = page(profile(layers=layers))
+    text = page(profile(layers=layers, files={layer["file"]: "0" for layer in layers}))
     assert "<h2>Plan</h2>" in text
     assert "stage1.onnx" in text
     assert "<h2>Plan</h2>" not in page(profile())
