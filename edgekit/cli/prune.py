@@ -91,6 +91,8 @@ def prune(
     """
     if steps < 0 or inputs < 1 or workers < 0:
         raise UsageError("--steps and --workers must be 0 or more, and --inputs 1 or more.")
+    if not steps and (run is not None or resume or workers):
+        raise UsageError("--run, --resume and --workers belong to a training; give its --steps.")
     if steps and data is None:
         raise UsageError("--steps trains on --data; give a folder of pictures or latents.")
     if is_factory(name):

@@ -13,6 +13,8 @@ from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe
 from edgekit.target import find_target
 
+STEPS, RANGE = 200, "error"
+
 
 def quantize(
     name: Annotated[
@@ -48,7 +50,7 @@ def quantize(
     range_: Annotated[
         str,
         typer.Option("--range", help="Of activations: largest, percentile, or error (the least)."),
-    ] = "error",
+    ] = RANGE,
     repair: Annotated[
         str,
         typer.Option(
@@ -56,7 +58,7 @@ def quantize(
             "minutes."
         ),
     ] = "statistics",
-    steps: Annotated[int, typer.Option(help="Of AdaQuant, for each layer.")] = 200,
+    steps: Annotated[int, typer.Option(help="Of AdaQuant, for each layer.")] = STEPS,
     rank: Annotated[
         int,
         typer.Option(
@@ -104,6 +106,12 @@ def quantize(
 
     _require_one("range", range_, get_args(RangeChoice))
     _require_one("repair", repair, get_args(Repair))
+    if steps != STEPS and repair != "adaquant":
+        raise UsageError("--steps are those of AdaQuant; give --repair adaquant.")
+    if not activation_bits and (signed or range_ != RANGE):
+        raise UsageError(
+            "--signed and --range are of activations in codes; leave --activation-bits 0 away."
+        )
     asked: RangeChoice = range_  # type: ignore[assignment]  # one of them, as was just asked
     mended: Repair = repair  # type: ignore[assignment]  # the same
     options = QuantiseOptions(

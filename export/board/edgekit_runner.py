@@ -4,8 +4,8 @@ python -m edgekit_runner BUNDLE                           the report on stdout, 
 python -m edgekit_runner BUNDLE --output report.json      in a file, as far as it got if this is killed
 
 `edgekit profile BUNDLE --device ssh://...` copies this file beside the bundle and runs it; the fields of a
-report stand in `report.schema.json`. The bundle's golden pair is computed first: a device that computes
-something else is not worth timing.
+report stand in `report.schema.json`. One is whether the device computes the bundle's golden pair: times of one that does
+not say little, and edgekit then ends with exit code 3.
 """
 
 from __future__ import annotations
@@ -373,16 +373,21 @@ def sampled(
 
 
 def runs_per_second(run: Callable[[], Any], callers: int, seconds: float) -> float:
+    """Raises RunnerError where one of the callers failed, as for want of memory."""
     rates = [0.0] * callers
+    failures: list[Exception] = []
 
     def call(number: int) -> None:
         started = now = time.perf_counter()
         count = 0
-        while now < started + seconds:
-            run()
-            count += 1
-            now = time.perf_counter()
-        rates[number] = count / (now - started)
+        try:
+            while now < started + seconds:
+                run()
+                count += 1
+                now = time.perf_counter()
+        except Exception as error:  # onnxruntime's own classes
+            failures.append(error)
+        rates[number] = count / max(now - started, 1e-9)
 
     threads = [
         threading.Thread(target=call, args=(number,), daemon=True) for number in range(callers)
@@ -391,6 +396,8 @@ def runs_per_second(run: Callable[[], Any], callers: int, seconds: float) -> flo
         thread.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise RunnerError(f"With {callers} callers at once a run failed: {failures[0]}")
     return sum(rates)
 
 
@@ -722,6 +729,10 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=("opening", *MEMORY), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if not options.seconds > 0 or options.least_runs < 1:
+        raise RunnerError("Give more than 0 --seconds and at least 1 of --least-runs.")
+    if options.output and not options.output.absolute().parent.is_dir():
+        raise RunnerError(f"The folder of {options.output} does not exist.")
     options.threads = options.threads or machine_cpus()
     options.providers = options.providers or ["CPUExecutionProvider"]
     lacking = sorted(set(options.providers) - set(onnxruntime.get_available_providers()))
