@@ -249,7 +249,7 @@ def test_a_signal_that_a_library_swallows_still_ends_the_export(place: Path, nam
     swallow = (
         "import os, signal\n"
         "from edgekit.backends.registry import OnnxBackend\n"
-        "def write(self, program, path, target, *, half, notes):\n"
+        "def write(self, program, path, target, **options):\n"
         f"    try: os.kill(os.getpid(), signal.{name})\n"
         "    except BaseException: pass\n"
         "    path.write_bytes(b'half a file')\n"
