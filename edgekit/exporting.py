@@ -20,6 +20,7 @@ from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write
 from edgekit.contract import TensorSpec
 from edgekit.detection.in_the_file import NETWORK_ONLY, InTheFile, with_work
 from edgekit.errors import ConversionError, ParityError, UsageError
+from edgekit.export_checks import gate_of, require_palettes, require_whole_codes
 from edgekit.export_manifest import notes_of, versions_of
 from edgekit.model import Model
 from edgekit.parity.detections import judge, shows_too_little
@@ -170,8 +171,11 @@ def export_model(
     if options.gate_db is not None and not 0 < options.gate_db < math.inf:
         raise UsageError(f"A gate of {options.gate_db} dB is none: give a number above 0.")
     backend = backend_for(target.format)
-    _require_palettes(backend, target, options.palette_bits)
-    _require_whole_codes(model, target, options)
+    has_palettes = options.palette_bits is not None
+    require_palettes(backend, target, options.palette_bits)
+    require_whole_codes(
+        model, target, options.precision, evidence=options.work.evidence, palettes=has_palettes
+    )
     if options.work.suppression is not None and options.plan is not None:
         raise UsageError("A plan ends where the network ends; suppress its boxes outside of it.")
     if options.work.evidence and options.plan is not None:
@@ -211,7 +215,7 @@ def export_model(
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)
-        gate = _gate(model, target, prepared.precision, options)
+        gate = gate_of(model, target, prepared.precision, options.gate_db, palettes=has_palettes)
         report = None
         if options.verify:
             progress("verify")
@@ -243,48 +247,6 @@ def _candidates(network: Model, target: Target, options: ExportOptions) -> str:
     assert report is not None
     figures = ", ".join(f"{output.name} {output.row()[1]} dB" for output in report.outputs)
     return f"the golden input shows few boxes; all candidates before suppression: {figures}, pass"
-
-
-def _require_palettes(backend: Backend, target: Target, bits: int | None) -> None:
-    if bits is None or bits in backend.palettes:
-        return
-    if not backend.palettes:
-        raise UsageError(
-            f"Files of target '{target.name}' have no palettes; `quantize` makes them small."
-        )
-    known = ", ".join(map(str, backend.palettes))
-    raise UsageError(f"A palette's index cannot have {bits} bits; it has {known}.")
-
-
-def _require_whole_codes(model: Model, target: Target, options: ExportOptions) -> None:
-    """Raises UsageError for what a quantised model's graph no longer has, or its files cannot hold."""
-    if model.codes is None:
-        return
-    if options.work.evidence:
-        raise UsageError(
-            "A quantised graph has no modules to tell evidence of; export the float model with --safety."
-        )
-    if target.format == "onnx" and target.require_precision(options.precision) != "fp32":
-        raise UsageError(
-            "What stays in floats of a quantised model is in single precision in ONNX files; leave --precision away."
-        )
-    if options.palette_bits is not None:
-        raise UsageError(
-            "Weights in codes have no palettes too; give the float model to --palettes."
-        )
-
-
-def _gate(model: Model, target: Target, precision: str, options: ExportOptions) -> Gate:
-    quantised = model.codes is not None or options.palette_bits is not None
-    asked_db = options.gate_db
-    gate = target.gate(precision, quantised=quantised)
-    if model.boxes is not None:
-        boxes = target.detection_gate(precision, quantised=quantised)
-        gate = replace(gate, detections=boxes)
-    if asked_db is None:
-        return gate
-    detections = gate.detections and replace(gate.detections, psnr_db=None)
-    return replace(gate, psnr_db=asked_db, detections=detections)
 
 
 def _described(written: str, options: ExportOptions) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -112,8 +112,7 @@ def quantize(
         raise UsageError(
             "--signed and --range are of activations in codes; leave --activation-bits 0 away."
         )
-    asked: RangeChoice = range_  # type: ignore[assignment]  # one of them, as was just asked
-    mended: Repair = repair  # type: ignore[assignment]  # the same
+    asked, mended = cast("RangeChoice", range_), cast("Repair", repair)
     options = QuantiseOptions(
         weights_bits,
         activation_bits or None,

@@ -151,11 +151,14 @@ def test_devices_are_found_by_their_names(tmp_path: Path) -> None:
     assert find_device(f"folder:{tmp_path}") == Folder(tmp_path)
 
 
+PLACE = SshLink("board").temporary
+
+
 @pytest.mark.parametrize(
     ("said", "folder"),
-    [("/tmp/edgekit-abc123\n/dev/sda 1 1 1\n", "/tmp/edgekit-abc123"),
-     ("Welcome\n/home\n/tmp/edgekit-Ab1_23\n", "/tmp/edgekit-Ab1_23"),
-     ("/\n", ""), ("/tmp/edgekit-abc123/../..\n", ""), ("/tmp/edgekit-\n", ""), ("", "")],
+    [(f"{PLACE}/edgekit-abc123\n/dev/sda 1 1 1\n", f"{PLACE}/edgekit-abc123"),
+     (f"Welcome\n/home\n{PLACE}/edgekit-Ab1_23\n", f"{PLACE}/edgekit-Ab1_23"),
+     ("/\n", ""), (f"{PLACE}/edgekit-abc123/../..\n", ""), (f"{PLACE}/edgekit-\n", ""), ("", "")],
 )  # fmt: skip
 def test_nothing_that_a_login_shell_prints_is_taken_for_the_folder_to_remove(
     said: str, folder: str
