@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from edgekit.parity.compare import psnr_db
 from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.opened import Opened
 from edgekit.profiling.pipeline import Step, input_pixels, steps_of
+from edgekit.profiling.timing import at_once
 from edgekit.report import aligned, json_number
 
 CALLERS = 4
@@ -168,23 +168,13 @@ def _alone(paths: dict[str, tuple[Step, ...]], seconds: float) -> list[Passage]:
 
 def _together(path: str, steps: tuple[Step, ...], seconds: float) -> Passage:
     found: list[list[list[float]]] = [[] for _ in range(CALLERS)]
-    failures: list[BaseException] = []
     started = time.perf_counter()
 
     def call(number: int) -> None:
-        try:
-            while len(found[number]) < LEAST_PASSES or time.perf_counter() < started + seconds:
-                found[number].append(pass_through(steps))
-        except BaseException as error:
-            failures.append(error)
+        while len(found[number]) < LEAST_PASSES or time.perf_counter() < started + seconds:
+            found[number].append(pass_through(steps))
 
-    threads = [threading.Thread(target=call, args=(n,), daemon=True) for n in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    at_once(call, CALLERS)
     taken = time.perf_counter() - started
     passes = [row for rows in found for row in rows]
     return Passage(path, CALLERS, _by_step(steps, passes), len(passes) / taken)

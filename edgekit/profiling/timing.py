@@ -79,26 +79,35 @@ def runs_per_second(run: Run, callers: int, seconds: float) -> float:
     """Of `callers` threads that each begin runs for `seconds`, one after the other, and finish them."""
     rates = [0.0] * callers
     ready = threading.Barrier(callers)
-    failures: list[BaseException] = []
 
     def call(number: int) -> None:
+        ready.wait()
+        started = now = time.perf_counter()
+        count = 0
+        while now < started + seconds:
+            run()
+            count += 1
+            now = time.perf_counter()
+        rates[number] = count / (now - started)
+
+    at_once(call, callers)
+    return sum(rates)
+
+
+def at_once(call: Callable[[int], None], callers: int) -> None:
+    """`call` with each caller's number, in threads. Raises what the first of them that failed raised."""
+    failures: list[BaseException] = []
+
+    def kept(number: int) -> None:
         try:
-            ready.wait()
-            started = now = time.perf_counter()
-            count = 0
-            while now < started + seconds:
-                run()
-                count += 1
-                now = time.perf_counter()
-            rates[number] = count / (now - started)
+            call(number)
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=call, args=(n,), daemon=True) for n in range(callers)]
+    threads = [threading.Thread(target=kept, args=(n,), daemon=True) for n in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    return sum(rates)
