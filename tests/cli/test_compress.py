@@ -39,7 +39,7 @@ def test_one_command_prunes_trains_quantises_and_tells_of_each_step(
     ("options", "reason"),
     [
         (("--keep", "1", "--weights-bits", "32"), "asks for anything"),
-        (("--keep", "1", "--steps", "3"), "trains what was pruned"),
+        (("--keep", "1", "--steps", "3"), "belong to what is pruned"),
         (("--inputs", "0"), "--inputs 1 or more"),
     ],
 )

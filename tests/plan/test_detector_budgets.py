@@ -18,7 +18,7 @@ def test_a_detector_of_768_kib_fits_into_432_and_finds_the_same_boxes(tmp_path: 
     bundle = edgekit.export(
         model, output=tmp_path / "planned", memory_budget="432KiB", simplify=False, verify=False
     )
-    assert (bundle.folder / "plan.json").exists()
+    assert (bundle.path / "plan.json").exists()
     report = edgekit.verify(bundle)
     assert report.passed
     assert report.detections is not None
