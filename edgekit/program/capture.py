@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._export.verifier import Verifier
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -72,8 +73,26 @@ def capture_graph(
     """A graph of ATen operators as a Program with these inputs and outputs."""
     arguments = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
     with torch.no_grad():
-        exported = torch.export.export(module, arguments).run_decompositions({})
-    return Program(exported, inputs, outputs)
+        exported = torch.export.export(module, arguments)
+    return Program(_as_aten(exported), inputs, outputs)
+
+
+def _as_aten(exported: ExportedProgram) -> ExportedProgram:
+    """Declare a functional graph to be one: what `run_decompositions({})` would find by tracing it again.
+
+    The verifier refuses operators that write in place.
+    """
+    return ExportedProgram(
+        root=exported.graph_module,
+        graph=exported.graph,
+        graph_signature=exported.graph_signature,
+        state_dict=exported.state_dict,
+        range_constraints=exported.range_constraints,
+        module_call_graph=exported.module_call_graph,
+        example_inputs=exported.example_inputs,
+        constants=exported.constants,
+        verifiers=[Verifier],
+    )
 
 
 def expanded(program: Program, operators: Collection[str]) -> Program:

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
-from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from edgekit.program.capture import recapture
 from edgekit.program.program import Program
@@ -31,11 +30,11 @@ class GraphEditor:
         assert isinstance(module, GraphModule)
         self.module = module
         self.graph = module.graph
-        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.fake = _mode_of(program)
         self._origin: Node | None = None
         self._constants = 0
         self._free_views()
-        self._propagate()
+        self._give_constants_values()
 
     def _free_views(self) -> None:
         """A view asks for strides that its input no longer has once a rule has reordered that."""
@@ -44,13 +43,15 @@ class GraphEditor:
             if node.target in views:
                 node.target = torch.ops.aten.reshape.default
 
-    def _propagate(self) -> None:
-        with torch.no_grad():
-            arguments = [
-                torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype))
-                for spec in self.program.inputs
-            ]
-            FakeTensorProp(self.module, self.fake).propagate(*arguments)
+    def _give_constants_values(self) -> None:
+        """The graph's operators have the values that they were captured with; constants, new here, have none."""
+        for node in self.graph.find_nodes(op="get_attr"):
+            node.meta["val"] = self._fake_of(attrgetter(str(node.target))(self.module))
+
+    def _fake_of(self, value: object) -> object:
+        if isinstance(value, Tensor):
+            return self.fake.from_tensor(value, static_shapes=True)
+        return value  # a graph of its own
 
     @contextmanager
     def replacing(self, node: Node) -> Iterator[None]:
@@ -78,7 +79,7 @@ class GraphEditor:
             name = f"rewritten_{self._constants}"
         self.module.register_buffer(name, value.detach().contiguous())
         node = self.graph.get_attr(name)
-        node.meta["val"] = self.fake.from_tensor(value)
+        node.meta["val"] = self._fake_of(value)
         return node
 
     def constant_value(self, node: object) -> Tensor | None:
@@ -96,6 +97,15 @@ class GraphEditor:
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         return recapture(self.module, self.program)
+
+
+def _mode_of(program: Program) -> FakeTensorMode:
+    """The mode of the values in a captured graph: those of other modes cannot be computed with."""
+    for node in program.exported.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    return FakeTensorMode()
 
 
 def provenance(node: Node) -> dict[str, Any]:
