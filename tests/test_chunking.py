@@ -81,7 +81,9 @@ def test_enough_overlap_is_exact_and_less_is_measured(clip: Tensor) -> None:
 
 def test_chunks_export_run_and_take_longer_clips(tmp_path: Path, clip: Tensor) -> None:
     module = decoder(drop_first=True)
-    bundle = edgekit.export(module, clip, output=tmp_path / "b", stream=3, overlap=2)
+    bundle = edgekit.export(
+        module, clip, output=tmp_path / "b", stream=3, overlap=2, simplify=False
+    )
     assert edgekit.verify(bundle).passed
     longer = torch.randn(1, 4, 25, 6, 6)
     (result,) = edgekit.run(bundle, longer.numpy())
@@ -97,8 +99,10 @@ def test_too_little_overlap_fails_unless_a_gate_allows_it(tmp_path: Path, clip: 
     with pytest.raises(
         ParityError, match="chunks with an overlap of 1: more comes closer, and --gate"
     ):
-        edgekit.export(decoder(), clip, output=tmp_path / "b", stream=3, overlap=1)
-    bundle = edgekit.export(decoder(), clip, output=tmp_path / "b", stream=3, overlap=1, gate_db=20)
+        edgekit.export(decoder(), clip, output=tmp_path / "b", stream=3, overlap=1, simplify=False)
+    bundle = edgekit.export(
+        decoder(), clip, output=tmp_path / "b", stream=3, overlap=1, gate_db=20, simplify=False
+    )
     assert edgekit.verify(bundle).passed
 
 
@@ -124,7 +128,7 @@ def test_options_that_do_not_fit_are_refused(
 @pytest.mark.parametrize("gate", [float("nan"), float("inf"), 0.0, -3.0])
 def test_a_gate_that_is_none_is_refused(gate: float, clip: Tensor) -> None:
     with pytest.raises(UsageError, match="give a number above 0"):
-        edgekit.export(decoder(), clip, stream=3, overlap=1, gate_db=gate)
+        edgekit.export(decoder(), clip, stream=3, overlap=1, gate_db=gate, simplify=False)
 
 
 def test_a_network_that_no_chunks_can_be_made_of_says_why(clip: Tensor) -> None:
@@ -140,11 +144,11 @@ class TwoResults(nn.Module):
 
 def test_chunks_of_two_outputs_are_refused(clip: Tensor) -> None:
     with pytest.raises(UsageError, match="one input and one output"):
-        edgekit.export(TwoResults(), clip, stream=3, overlap=1)
+        edgekit.export(TwoResults(), clip, stream=3, overlap=1, simplify=False)
 
 
 def test_chunks_whose_first_frame_gives_fewer_need_an_overlap(clip: Tensor) -> None:
     with pytest.raises(UsageError, match="overlap of 1 or more"):
-        edgekit.export(decoder(drop_first=True), clip, stream=3, overlap=0)
+        edgekit.export(decoder(drop_first=True), clip, stream=3, overlap=0, simplify=False)
     errors = overlap_errors(model_of_module(decoder(drop_first=True), clip), 3)
     assert next(errors).overlap == 1

@@ -47,7 +47,9 @@ def quantised(model: Model) -> Model:
 
 @pytest.fixture(scope="module")
 def bundle(quantised: Model, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return edgekit.export(quantised, output=tmp_path_factory.mktemp("q") / "int8", gate_db=50.0)
+    return edgekit.export(
+        quantised, output=tmp_path_factory.mktemp("q") / "int8", gate_db=50.0, simplify=False
+    )
 
 
 def test_eight_bits_stay_near_the_float_model(model: Model, quantised: Model) -> None:
@@ -98,7 +100,9 @@ def test_tiles_have_the_scales_of_the_whole(
 def test_core_ml_packages_compute_what_the_eager_form_does(
     quantised: Model, tmp_path: Path, target: str, gate: float
 ) -> None:
-    written = edgekit.export(quantised, output=tmp_path / "b", target=target, gate_db=gate)
+    written = edgekit.export(
+        quantised, output=tmp_path / "b", target=target, gate_db=gate, simplify=False
+    )
     operators = describe(written.model_file)
     assert {"quantize", "dequantize"} <= set(operators.operators)
     assert any("int8" in name and "constexpr" in name for name in operators.weight_bytes)

@@ -72,8 +72,8 @@ def test_tile_files_compute_the_same_bits_as_the_whole_file(
 ) -> None:
     torch.manual_seed(0)
     module = Small()
-    whole = edgekit.export(module, picture, output=tmp_path / "whole")
-    tiled = edgekit.export(module, picture, output=tmp_path / "tiled", tiles="2x2")
+    whole = edgekit.export(module, picture, output=tmp_path / "whole", simplify=False)
+    tiled = edgekit.export(module, picture, output=tmp_path / "tiled", tiles="2x2", simplify=False)
     plan = read_plan(tiled.path)
     assert plan is not None
     # The grid begins after the stem: its tiles would hold three full-size channels during their run.
@@ -92,7 +92,12 @@ def test_tile_files_compute_the_same_bits_as_the_whole_file(
 def test_a_batch_of_pictures_is_classified_within_a_budget(tmp_path: Path, one_file: bool) -> None:
     pictures = torch.randn(4, 3, 32, 32)
     bundle = edgekit.export(
-        Small(3), pictures, output=tmp_path / "b", memory_budget=50_000, one_file=one_file
+        Small(3),
+        pictures,
+        output=tmp_path / "b",
+        memory_budget=50_000,
+        one_file=one_file,
+        simplify=False,
     )
     assert edgekit.verify(bundle).outputs[0].passed
 
@@ -104,7 +109,9 @@ def test_an_arena_is_never_larger_than_onnxruntime_can_be_told() -> None:
 def test_one_file_says_in_its_metadata_which_settings_its_memory_needs(
     tmp_path: Path, picture: Tensor
 ) -> None:
-    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x2", one_file=True)
+    bundle = edgekit.export(
+        Small(), picture, output=tmp_path / "b", tiles="2x2", one_file=True, simplify=False
+    )
     (file,) = bundle.path.glob("*.onnx")
     notes = {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
     settings = json.loads(notes["edgekit.session"])
@@ -116,7 +123,9 @@ def test_a_single_run_of_large_tensors_is_planned_and_run_without_the_arena(
     tmp_path: Path, picture: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "LEAST_RETURNED_BYTES", 1)
-    bundle = edgekit.export(Small(classes=5), picture, output=tmp_path / "b", tiles="2x2")
+    bundle = edgekit.export(
+        Small(classes=5), picture, output=tmp_path / "b", tiles="2x2", simplify=False
+    )
     plan = json.loads((bundle.path / "plan.json").read_text())
     sessions = {
         model["session"]: len(stage["windows"])
@@ -132,7 +141,7 @@ def test_a_single_run_of_large_tensors_is_planned_and_run_without_the_arena(
 def test_an_unknown_session_in_a_plan_is_refused_in_a_sentence(
     tmp_path: Path, picture: Tensor
 ) -> None:
-    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x2")
+    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x2", simplify=False)
     plan = (bundle.path / "plan.json").read_text()
     (bundle.path / "plan.json").write_text(plan.replace('"session": "frugal"', '"session": "fast"'))
     with pytest.raises(UsageError, match="session 'fast'"):
@@ -148,7 +157,7 @@ def test_a_classifier_is_tiled_up_to_its_mean_and_verifies(
     module = Small(classes=5)
     bundle = edgekit.export(
         module, picture, target=target, output=tmp_path / "b", precision="fp32", tiles="2x2",
-        one_file=one_file,
+        one_file=one_file, simplify=False,
     )  # fmt: skip
     assert any(bundle.path.glob("stage*")) is not one_file
     report = edgekit.verify(bundle)
@@ -173,7 +182,7 @@ def test_a_budget_is_kept_and_a_smaller_one_is_refused_with_the_floor(
     with pytest.raises(
         UsageError, match=r"No plan fits into 1\.0 KiB: the floor is [\d.]+ KiB, set by"
     ):
-        edgekit.export(module, picture, output=tmp_path / "c", memory_budget=1024)
+        edgekit.export(module, picture, output=tmp_path / "c", memory_budget=1024, simplify=False)
     assert not (tmp_path / "c").exists()
 
 
@@ -181,7 +190,9 @@ def test_more_tiles_than_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match="9x9 is finer than the largest image of this network, 8x8"
     ):
-        edgekit.export(Small(), torch.randn(1, 3, 8, 8), output=tmp_path / "b", tiles="9x9")
+        edgekit.export(
+            Small(), torch.randn(1, 3, 8, 8), output=tmp_path / "b", tiles="9x9", simplify=False
+        )
 
 
 def test_networks_of_two_inputs_have_no_plan(tmp_path: Path) -> None:
@@ -191,7 +202,7 @@ def test_networks_of_two_inputs_have_no_plan(tmp_path: Path) -> None:
 
     x = torch.ones(1, 3, 8, 8)
     with pytest.raises(UsageError, match="this one has 2 and 1"):
-        edgekit.export(Two(), (x, x), output=tmp_path / "b", tiles="2x2")
+        edgekit.export(Two(), (x, x), output=tmp_path / "b", tiles="2x2", simplify=False)
 
 
 def test_a_whole_image_operator_ends_a_stretch_and_results_stay_right(tmp_path: Path) -> None:
@@ -206,14 +217,16 @@ def test_a_whole_image_operator_ends_a_stretch_and_results_stay_right(tmp_path: 
 
     torch.manual_seed(0)
     module, x = Squeezed(), torch.randn(1, 3, 32, 32)
-    bundle = edgekit.export(module, x, output=tmp_path / "b", tiles="4x1")
+    bundle = edgekit.export(module, x, output=tmp_path / "b", tiles="4x1", simplify=False)
     (found,) = edgekit.run(bundle, x.numpy())
     np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-5)
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path, picture: Tensor) -> None:
     torch.manual_seed(0)
-    bundle = edgekit.export(Small(), picture, output=tmp_path / "b", tiles="2x1", verify=False)
+    bundle = edgekit.export(
+        Small(), picture, output=tmp_path / "b", tiles="2x1", verify=False, simplify=False
+    )
     data = json.loads((bundle.path / "plan.json").read_text())
     del data["stages"][0]["windows"][0]["read"]
     (bundle.path / "plan.json").write_text(json.dumps(data))
@@ -336,7 +349,12 @@ def test_a_plan_that_promises_too_little_memory_fails_verification(tmp_path: Pat
     x = torch.randn(1, 3, 256, 256)
     for one_file in (False, True):
         bundle = edgekit.export(
-            Expanded(), x, output=tmp_path / f"{one_file}", tiles="2x2", one_file=one_file
+            Expanded(),
+            x,
+            output=tmp_path / f"{one_file}",
+            tiles="2x2",
+            one_file=one_file,
+            simplify=False,
         )
         memory = edgekit.verify(bundle).memory
         assert memory is not None

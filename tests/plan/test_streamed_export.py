@@ -150,7 +150,7 @@ def clip() -> Tensor:
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory, clip: Tensor) -> Path:
     folder = tmp_path_factory.mktemp("streams") / "causal"
-    return edgekit.export(causal_decoder(), clip, output=folder, stream=1).path
+    return edgekit.export(causal_decoder(), clip, output=folder, stream=1, simplify=False).path
 
 
 def the_plan(path: Path) -> Plan:
@@ -227,7 +227,7 @@ def test_a_clip_that_does_not_stream_is_refused_with_the_lengths_that_do(
     tmp_path: Path, clip: Tensor
 ) -> None:
     module = nn.Sequential(TimeConv(4, 3, 3, causal=False, zeros=True))
-    bundle = edgekit.export(module, clip, output=tmp_path / "b", stream=2)
+    bundle = edgekit.export(module, clip, output=tmp_path / "b", stream=2, simplify=False)
     with pytest.raises(UsageError, match=r"streams at the shapes \(1, 4, 3 \+ n·2, 8, 8\)"):
         edgekit.run(bundle, np.zeros((1, 4, 10, 8, 8), np.float32))
     with pytest.raises(
@@ -249,7 +249,7 @@ def test_a_clip_that_does_not_stream_is_refused_with_the_lengths_that_do(
 )  # fmt: skip
 def test_what_cannot_stream_says_why(module: nn.Module, shape: tuple[int, ...], why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        edgekit.export(module, torch.zeros(shape), stream=1)
+        edgekit.export(module, torch.zeros(shape), stream=1, simplify=False)
 
 
 class Shifted(nn.Module):
@@ -267,7 +267,9 @@ class Shifted(nn.Module):
 def test_a_stack_of_images_that_are_shifted_in_time_streams(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Shifted().eval()
-    bundle = edgekit.export(module, torch.randn(9, 4, 6, 6), output=tmp_path / "b", stream=2)
+    bundle = edgekit.export(
+        module, torch.randn(9, 4, 6, 6), output=tmp_path / "b", stream=2, simplify=False
+    )
     (stage,) = the_plan(bundle.path).stages
     assert len(stage.models) <= 3
     assert stage.repeat is not None
@@ -314,6 +316,8 @@ def test_a_damaged_repetition_is_named(causal: Path, tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_is_no_stream_says_so(tmp_path: Path) -> None:
-    bundle = edgekit.export(nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8), output=tmp_path / "b")
+    bundle = edgekit.export(
+        nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8), output=tmp_path / "b", simplify=False
+    )
     with pytest.raises(UsageError, match="export it with --stream"):
         list(edgekit.stream(bundle, []))
