@@ -116,4 +116,4 @@ def compare_bundles(first: Bundle, second: Bundle, options: ProfileOptions) -> C
         require_measurable(bundle)
     opened = [open_for_measuring(bundle, Sessions(threads)) for bundle in (first, second)]
     names = (first.path.name, second.path.name)
-    return compare(names, (opened[0].run, opened[1].run), options.timing, threads)
+    return compare(names, (opened[0].run, opened[1].run), options.timing, threads, machine_here())

@@ -239,8 +239,7 @@ def _providers(found: Predictions | None) -> str:
          f"<td>{escape('; '.join(f'{count} {reason}' for reason, count in one.refusals[:3]))}</td>"]
         for one in found.predicted
     ]  # fmt: skip
-    told = f"Predicted by onnxruntime's lists of operators and dimensions; the one here has {', '.join(found.available)}."
-    return f"<h2>Execution providers</h2><p>{escape(told)}</p>{_table(heads, rows, numbers=2)}"
+    return f"<h2>Execution providers</h2><p>Predicted: {escape(found.remark())}.</p>{_table(heads, rows, numbers=2)}"
 
 
 def _figures(pictures: Iterable[tuple[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 python -m edgekit_runner BUNDLE                           the report on stdout, one JSON object
 python -m edgekit_runner BUNDLE --output report.json      in a file, as far as it got if this is killed
+python -m edgekit_runner BUNDLE --against OTHER           times of both in turns
 
 `edgekit profile BUNDLE --device ssh://...` copies this file beside the bundle and runs it; the fields of a
 report stand in `report.schema.json`. One is whether the device computes the bundle's golden pair: times of one that does
@@ -708,6 +709,45 @@ def measure(options: argparse.Namespace) -> None:
     report.tell(memory_bytes=memory_bytes(model, found, options), complete=True)
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Pair by pair, with the order changed each time, so that what the machine does meets both."""
+    report, bundles, runs = Report(options), [], []
+    folders = (options.bundle, options.against)
+    manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests):
+        bundles.append({"bundle": folder.resolve().name, "files": manifest["files"]})
+    device = {**machine(options), "before": condition()}
+    report.tell(device=device)
+    for folder, manifest, told in zip(folders, manifests, bundles):
+        model, inputs = (
+            Model(folder, manifest, "recommended", options),
+            read_golden(folder, "input."),
+        )
+        told["golden"] = golden_check(
+            manifest, read_golden(folder, "output."), model.run(inputs)
+        )
+        runs.append(partial(model.run, inputs))
+    for run in runs:
+        warm_up(run, WARM_UP_SHARE * options.seconds / 2)
+    samples: list[list[float]] = [[], []]
+
+    def tell(**fields: Any) -> None:
+        for told, taken in zip(bundles, samples):
+            told["latency_ms"] = latency(taken)
+        report.tell(bundles=bundles, **fields)
+
+    told_at = time.perf_counter()
+    end = told_at + options.seconds
+    while len(samples[0]) < options.least_runs or time.perf_counter() < end:
+        first = len(samples[0]) % 2
+        for which in (first, 1 - first):
+            samples[which].append(timed_ms(runs[which]))
+        if time.perf_counter() > told_at + TOLD_EVERY_S:
+            tell()
+            told_at = time.perf_counter()
+    tell(device={**device, "after": condition()}, complete=True)
+
+
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="edgekit_runner", description="Measures an edgekit bundle here."
@@ -715,6 +755,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "bundle", type=Path, help="the folder that `edgekit export` wrote, for ONNX"
     )
+    parser.add_argument("--against", type=Path, help="another one, to compare with in turns")
     parser.add_argument(
         "--threads", type=int, default=0, help="of one run; 0: as many as there are CPUs"
     )
@@ -749,7 +790,7 @@ def machine_cpus() -> int:
 def main() -> None:
     options = parsed()
     if options.only is None:
-        measure(options)
+        (measure if options.against is None else compare)(options)
         if options.output:
             print(f"wrote {options.output}", file=sys.stderr)
     elif options.only == "opening":
