@@ -171,6 +171,8 @@ def read_baseline(path: Path) -> Baseline:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         latency, device = data["latency_ms"], data["device"]
+        if "interval" not in latency:  # a device's report has its samples
+            latency = Distribution(tuple(map(float, latency["samples"]))).to_json()
         low, high = map(float, latency["interval"])
         median = float(latency["p50"])
         if not 0 < low <= median <= high < float("inf"):

@@ -114,7 +114,7 @@ def _end_to_end(found: EndToEnd | None) -> str:
                 for p in found.passages
                 for cell in (
                     _number(f"{p.total_ms:.2f} ms"),
-                    f"<td>{p.pictures_per_s:.1f} pictures/s</td>",
+                    f"<td>{found.per_s(p):.1f} {found.items}/s</td>",
                 )
             ),
         ]
@@ -125,7 +125,7 @@ def _end_to_end(found: EndToEnd | None) -> str:
         f'<p class="note">{escape(line.removeprefix("note").strip())}</p>'
         for line in found.remarks()
     )
-    told = f"A picture of {found.width} x {found.height} pixels, {in_units(found.picture_bytes)}"
+    told = f"{found.source.kind}: {found.headline()}, {in_units(found.file_bytes)}"
     return f'<h2>End to end</h2><p>{told}</p>{notes}<div class="wide"><table><tr><th>step</th>{head}</tr>{body}</table></div>'
 
 

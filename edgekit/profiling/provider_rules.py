@@ -103,8 +103,14 @@ class Limit:
 
     @classmethod
     def from_toml(cls, table: Mapping[str, Any]) -> Limit:
-        fields = {**table, "operators": frozenset(table["operators"])}
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        return cls(
+            frozenset(table["operators"]),
+            tuple(table.get("constant", ())),
+            tuple(table.get("zero", ())),
+            table.get("most_outputs"),
+            table.get("most_rank"),
+            table.get("attributes", {}),
+        )
 
     def refusal(self, node: onnx.NodeProto, facts: Facts) -> str:
         kind = node.op_type
@@ -202,7 +208,7 @@ def documented(path: Path) -> Provider:
     """Of a file of `export/providers/`."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     casts: Mapping[str, str] = table.get("casts", {})
-    types = {}
+    types: dict[str, frozenset[str]] = {}
     for group in table["operators"]:
         taken = frozenset(group["types"])
         taken |= {given for given, computed in casts.items() if computed in taken}

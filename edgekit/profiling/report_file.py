@@ -65,7 +65,10 @@ def parse_comparison(text: str, source: str) -> Comparison:
     goldens = tuple(Golden.from_json(one["golden"]) for one in (first, second) if one.get("golden"))
     device = data["device"]
     found = paired(
-        (first["bundle"], second["bundle"]), (taken[0], taken[1]), device["threads"], _machine(device)
+        (first["bundle"], second["bundle"]),
+        (taken[0], taken[1]),
+        device["threads"],
+        _machine(device),
     )
     return replace(
         found, goldens=goldens, incomplete="" if data.get("complete", True) else BROKE_OFF
@@ -180,5 +183,6 @@ def _kernel(data: Mapping[str, Any]) -> Kernel:
         p90_ms=data["p90_ms"],
         live_bytes=data.get("live_bytes"),
         bound=None,
+        parameters=data.get("parameters", 0),
         **{name: data.get(name, 0) for name in counts},
     )

@@ -723,9 +723,7 @@ def compare(options: argparse.Namespace) -> None:
             Model(folder, manifest, "recommended", options),
             read_golden(folder, "input."),
         )
-        told["golden"] = golden_check(
-            manifest, read_golden(folder, "output."), model.run(inputs)
-        )
+        told["golden"] = golden_check(manifest, read_golden(folder, "output."), model.run(inputs))
         runs.append(partial(model.run, inputs))
     for run in runs:
         warm_up(run, WARM_UP_SHARE * options.seconds / 2)
