@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from edgekit.profiling.roofline import Bound, Roofline
 
 RUNS = 30
 ALIGNMENT = 16
-BLOCKS_OF_CHANNELS = "_nchwc"
-"""What onnxruntime adds to the names of nodes that it lays out so."""
+ADDED = re.compile(r"(_nchwc|_token_\d+)+$")
+"""What onnxruntime adds to the names of nodes that it lays out in blocks of channels, or fuses of 8-bit codes."""
 INTEGERS = {"int8", "uint8"}
 
 
@@ -67,6 +68,11 @@ class Kernel:
         shapes = [shape for shape in self.outputs if len(shape) in (4, 5)]
         return all(shape[1] % ALIGNMENT == 0 for shape in shapes)
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether it computes with 8-bit codes. The first input of some is a scale."""
+        return self.element_type in INTEGERS or self.operator.startswith("QLinear")
+
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
         return {
@@ -77,7 +83,7 @@ class Kernel:
             "macs_per_byte": self.macs / max(1, self.moved_bytes),
             "activation_bytes": self.read_bytes + self.written_bytes,
             "is_aligned": self.is_aligned,
-            "is_integer": self.element_type in INTEGERS,
+            "is_integer": self.is_integer,
         }
 
 
@@ -189,7 +195,7 @@ def _kernel(
     name, arguments = events.name, events.arguments
     inputs = _shapes(arguments["input_type_shape"])
     outputs = _shapes(arguments["output_type_shape"])
-    known = name.removesuffix(BLOCKS_OF_CHANNELS)
+    known = ADDED.sub("", name)
     if known in written.shapes and len(outputs) == 1:
         outputs = (written.shapes[known],)
     operator = str(arguments["op_name"])
@@ -230,7 +236,7 @@ def completed(file: Kernels, path: Path | None, roofline: Roofline | None) -> Ke
 
 
 def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> Kernel:
-    known, place = kernel.name.removesuffix(BLOCKS_OF_CHANNELS), FILTERS.get(kernel.operator)
+    known, place = ADDED.sub("", kernel.name), FILTERS.get(kernel.operator)
     counted, shapes = kernel.macs, kernel.inputs
     if not counted and shapes and kernel.outputs:
         filters = shapes[place] if place is not None and place < len(shapes) else None

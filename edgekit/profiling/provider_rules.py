@@ -36,10 +36,11 @@ SPATIAL = {
 """Operators whose lists allow so many dimensions beside batch and channels."""
 FREE = {"Constant"}
 XNNPACK = {
-    "AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "Resize", "Softmax", "QLinearConv",
+    "AveragePool", "Conv", "ConvTranspose", "DequantizeLinear", "Gemm", "MatMul", "MaxPool", "QuantizeLinear", "Resize", "Softmax", "QLinearConv",
     "QLinearConvTranspose", "QLinearAveragePool", "QLinearSoftmax",
 }  # fmt: skip
-"""Of the provider's page in onnxruntime's documentation; an activation behind a convolution is fused into it."""
+"""Of the provider's page in onnxruntime's documentation; an activation behind a convolution is fused into it, and so are
+the codes around one."""
 DECIDES = {"Where": 1}
 """The input, by place, whose type is that of the operation, where it is not the first."""
 
@@ -52,6 +53,8 @@ class Facts:
     types: Mapping[str, str]
     """As NumPy names them."""
     constants: Mapping[str, onnx.TensorProto]
+    constants_and_codes: frozenset[str]
+    """Names of them, and of codes among them after they were scaled."""
 
     @classmethod
     def of(cls, graph: onnx.GraphProto) -> Facts:
@@ -68,7 +71,12 @@ class Facts:
                 constants |= dict.fromkeys(node.output, tensors[0]) if tensors else {}
         shapes |= {name: tuple(tensor.dims) for name, tensor in constants.items()}
         types |= {name: _numpy_name(tensor.data_type) for name, tensor in constants.items()}
-        return cls(shapes, types, constants)
+        scaled = {
+            node.output[0]
+            for node in graph.node
+            if node.op_type == "DequantizeLinear" and node.input[0] in constants
+        }
+        return cls(shapes, types, constants, frozenset(scaled | set(constants)))
 
     def is_zero(self, name: str) -> bool:
         """Also of a constant that lies in another file, and is not looked at."""
@@ -94,6 +102,8 @@ class Limit:
     operators: frozenset[str]
     constant: tuple[int, ...] = ()
     """Inputs, by place, that must be constant where they are given."""
+    of_codes: bool = False
+    """Also taken where they are constant codes that a node of the file scales."""
     zero: tuple[int, ...] = ()
     """The same, and zero."""
     most_outputs: int | None = None
@@ -106,6 +116,7 @@ class Limit:
         return cls(
             frozenset(table["operators"]),
             tuple(table.get("constant", ())),
+            table.get("of_codes", False),
             tuple(table.get("zero", ())),
             table.get("most_outputs"),
             table.get("most_rank"),
@@ -116,7 +127,8 @@ class Limit:
         kind = node.op_type
         if kind not in self.operators:
             return ""
-        if any(name not in facts.constants for name in _given(node, self.constant)):
+        known = facts.constants if not self.of_codes else facts.constants_and_codes
+        if any(name not in known for name in _given(node, self.constant)):
             return f"{kind} with weights that are computed"
         if not all(map(facts.is_zero, _given(node, self.zero))):
             return f"{kind} with a zero point"
@@ -144,12 +156,13 @@ def _values(attribute: onnx.AttributeProto) -> list[Any]:
     return [item.decode() if isinstance(item, bytes) else item for item in values]
 
 
-MOBILE = (
-    Limit(frozenset({"Conv", "ConvTranspose"}), constant=(1, 2)),
-    Limit(frozenset({"Gemm", "PRelu"}), constant=(1,)),
-    Limit(frozenset({"QLinearConv"}), constant=tuple(range(1, 9))),
-)
-"""What mobile providers want constant."""
+def _mobile(*, of_codes: bool) -> tuple[Limit, ...]:
+    """What mobile providers want constant: `of_codes` of those that know the nodes around codes as one with them."""
+    return (
+        Limit(frozenset({"Conv", "ConvTranspose"}), (1, 2), of_codes),
+        Limit(frozenset({"Gemm", "PRelu"}), (1,), of_codes),
+        Limit(frozenset({"QLinearConv"}), tuple(range(1, 9))),
+    )
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ class Provider:
     fuses: frozenset[str] = frozenset()
     types: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """That an operator, in lower case, computes in; those not named here are not looked at."""
-    limits: tuple[Limit, ...] = MOBILE
+    limits: tuple[Limit, ...] = _mobile(of_codes=False)
 
     def refusal(self, node: onnx.NodeProto, facts: Facts) -> str:
         """Why the node runs elsewhere, as a clause; "" if it is taken."""
@@ -191,14 +204,14 @@ def known_providers() -> tuple[Provider, ...]:
     """NNAPI takes tensors up to rank 4, Core ML up to 5; no mobile one convolves over three dimensions."""
     wheel = f"onnxruntime {onnxruntime.__version__}"
     return (
-        Provider("NNAPI", _listed("nnapi_supported_ops.md"), 4, 2, wheel),
+        Provider("NNAPI", _listed("nnapi_supported_ops.md"), 4, 2, wheel, limits=_mobile(of_codes=True)),
         Provider(
             "Core ML, NeuralNetwork", _listed("coreml_supported_neuralnetwork_ops.md"), 5, 2, wheel
         ),
         Provider("Core ML, MLProgram", _listed("coreml_supported_mlprogram_ops.md"), 5, 2, wheel),
         Provider(
             "XNNPACK", frozenset(name.lower() for name in XNNPACK), 4, 2, "onnxruntime's documentation",
-            frozenset({"Relu", "Clip"}),
+            frozenset({"Relu", "Clip"}), limits=_mobile(of_codes=True),
         ),
         *(documented(path) for path in sorted((data_folder("export") / "providers").glob("*.toml"))),
     )  # fmt: skip

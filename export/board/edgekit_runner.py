@@ -79,6 +79,10 @@ Arrays = Dict[str, Any]  # noqa: UP006
 Json = Dict[str, Any]  # noqa: UP006
 
 
+NO_MEMORY, KILLED = 92, -9
+"""Exit codes: of a runner for which the model is too large, and of a process that a system ended for its want of memory."""
+
+
 class RunnerError(Exception):
     """One sentence for the user."""
 
@@ -569,7 +573,7 @@ def forget_files(folder: Path) -> bool:
 
 
 def in_fresh_process(what: str, options: argparse.Namespace) -> Json:
-    """Raises RunnerError."""
+    """Raises RunnerError, or MemoryError."""
     command = [
         sys.executable,
         str(Path(__file__).resolve()),
@@ -581,6 +585,8 @@ def in_fresh_process(what: str, options: argparse.Namespace) -> Json:
     for provider in options.providers:
         command += ["--provider", provider]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode in (NO_MEMORY, KILLED):
+        raise MemoryError(f"{what}: its process ran out of memory")
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise RunnerError(f"{what}: its process ended with code {done.returncode}: {said}")
@@ -593,7 +599,7 @@ def memory_bytes(model: Model, found: list[Json], options: argparse.Namespace) -
     for memory in MEMORY:
         try:
             process.append(in_fresh_process(memory, options))
-        except RunnerError as error:  # out of memory, say; all else was measured
+        except (RunnerError, MemoryError) as error:  # all else was measured
             reasons.append(str(error))
     live = [
         row["live_bytes"]
@@ -797,6 +803,12 @@ def main() -> None:
         print(json.dumps(memory_in_this_process(options.bundle, options.only, options)))
 
 
+def is_want_of_memory(error: Exception) -> bool:
+    """onnxruntime has no class for it: C++'s bad_alloc, or its arena's own words."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "bad_alloc" in said or "failed to allocate" in said
+
+
 if __name__ == "__main__":
     try:
         main()
@@ -805,3 +817,10 @@ if __name__ == "__main__":
     except BrokenPipeError:  # who asked went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if not is_want_of_memory(error):
+            raise
+        print(
+            f"edgekit_runner: the model needs more memory than there is: {error}", file=sys.stderr
+        )
+        sys.exit(NO_MEMORY)

@@ -26,7 +26,7 @@ RUNNER = "edgekit_runner.py"
 PREFIX = "edgekit-"
 """Of folders on a device."""
 SAID_BY_RUNNER = "edgekit_runner: "
-NO_FOLDER, NO_RUNTIME = 90, 91
+NO_FOLDER, NO_RUNTIME, NO_MEMORY = 90, 91, 92
 KILLED = 128 + 9
 SPARE_BYTES = 1 << 20
 """For the runner, and its report."""
@@ -185,7 +185,7 @@ def reason_of(link: Link, ended: Ended, needed: str) -> str:
     reason = _reason(link, ended)
     if reason and needed not in _fields(ended.told):
         told = f"Nothing was measured on {link.name}: {reason}."
-        if last_line(ended.said).startswith(SAID_BY_RUNNER):
+        if ended.code != NO_MEMORY and last_line(ended.said).startswith(SAID_BY_RUNNER):
             raise UsageError(told)
         lost = link.failure(ended.code, ended.said)
         raise LinkError(told) if lost else MissingEnvironmentError(told)
@@ -199,6 +199,8 @@ def _reason(link: Link, ended: Ended) -> str:
         return f"the connection was lost ({broken})"
     if ended.code == KILLED:
         return "the runner was killed there, as systems do that are out of memory"
+    if ended.code == NO_MEMORY:
+        return "the model needs more memory than the device has; export a smaller one, or with --memory-budget"
     said = last_line(ended.said)
     if said.startswith(SAID_BY_RUNNER):
         return said.removeprefix(SAID_BY_RUNNER)
