@@ -1,6 +1,6 @@
 """What `edgekit profile` itself costs, how well it agrees with itself, and what its layers and its page are.
 
-python benchmarks/profile_overhead.py [--model mobilenet-v2] [--size 128x128] [--repeats 100] [--seconds 1]
+python benchmarks/profile_overhead.py [--model mobilenet-v2] [--size 128x128 | --bundle FOLDER] [--repeats 100] [--seconds 1]
 
 Prints, of an ONNX export on one thread:
 
@@ -36,7 +36,7 @@ import numpy as np
 import edgekit
 from edgekit.backends.onnx.kernel_events import profiled_runs
 from edgekit.backends.onnx.session import SERVING, SessionOptions
-from edgekit.bundle import open_bundle
+from edgekit.bundle import Bundle, open_bundle
 from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
@@ -219,6 +219,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="mobilenet-v2")
     parser.add_argument("--size", default="128x128")
+    parser.add_argument("--bundle", type=Path, help="that exists, of one ONNX file")
     parser.add_argument("--repeats", type=int, default=100, help="pairs of profiles")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--pairs", type=int, default=300, help="of stretches")
@@ -227,18 +228,22 @@ def main() -> None:
     if options.once:
         once(options.once, options.seconds)
         return
-    height, width = map(int, options.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        model = edgekit.load(options.model, height=height, width=width)
-        bundle = edgekit.export(
-            model, target="onnx", output=Path(folder) / "bundle", simplify=False, verify=False
-        )
+        bundle = open_bundle(options.bundle) if options.bundle else _exported(options, Path(folder))
         opened = open_for_measuring(bundle, Sessions(THREADS))
         warm_up(opened.run, 2.0)
         overhead(opened, options.pairs)
         layers(opened)
         whole_page(opened, Path(folder))
-        agreement(bundle.path, options.repeats, options.seconds)
+        agreement(bundle.path.resolve(), options.repeats, options.seconds)
+
+
+def _exported(options: argparse.Namespace, folder: Path) -> Bundle:
+    height, width = map(int, options.size.split("x"))
+    model = edgekit.load(options.model, height=height, width=width)
+    return edgekit.export(
+        model, target="onnx", output=folder / "bundle", simplify=False, verify=False
+    )
 
 
 if __name__ == "__main__":

@@ -804,9 +804,9 @@ def main() -> None:
 
 
 def is_want_of_memory(error: Exception) -> bool:
-    """onnxruntime has no class for it: C++'s bad_alloc, or its arena's own words."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "bad_alloc" in said or "failed to allocate" in said
+    """onnxruntime has no class for it: C++'s own words, or those of its arena."""
+    said = str(error).lower().replace("_", " ")
+    return isinstance(error, MemoryError) or "bad alloc" in said or "failed to allocate" in said
 
 
 if __name__ == "__main__":
