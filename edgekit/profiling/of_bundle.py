@@ -55,13 +55,14 @@ def profile_bundle(
     opened = open_for_measuring(bundle, sessions)
     if options.source is not None:
         require_end_to_end(opened, options.source, threads)
+    run = opened.timed()
     before = condition_now()
     progress("latency")
-    timing = time_runs(opened.run, options.timing)
+    timing = time_runs(run, options.timing)
     after = condition_now()
     progress("throughput")
     seconds = THROUGHPUT_SHARE * options.timing.seconds
-    throughput = {callers: runs_per_second(opened.run, callers, seconds) for callers in CALLERS}
+    throughput = {callers: runs_per_second(run, callers, seconds) for callers in CALLERS}
     progress("layers")
     roofline = measure_roofline(threads)
     kernels = _kernels(opened, sessions, roofline)
@@ -115,4 +116,6 @@ def compare_bundles(first: Bundle, second: Bundle, options: ProfileOptions) -> C
         require_measurable(bundle)
     opened = [open_for_measuring(bundle, Sessions(threads)) for bundle in (first, second)]
     names = (first.path.name, second.path.name)
-    return compare(names, (opened[0].run, opened[1].run), options.timing, threads, machine_here())
+    return compare(
+        names, (opened[0].timed(), opened[1].timed()), options.timing, threads, machine_here()
+    )
