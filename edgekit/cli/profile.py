@@ -195,7 +195,7 @@ def _refuse_idle(given: set[str], device: str, other: Path | None) -> None:
         ("--from" in given, {"--from", "--baseline", "--max-regression", "--html"},
          "A report is read, and nothing is measured"),
         (device.startswith("folder:"), {"--device", "--provider", "--threads", "--seconds"},
-         "A package is written, and nothing is measured yet; `edgekit profile --from` reads its report"),
+         "A package is written, and nothing is measured before `edgekit profile --from` reads its report"),
         (device != "local", given - {"--image", "--video", "--latent"},
          "All steps from a file on are measured on this machine only"),
         ("--provider" in given, given - {"--image", "--video", "--latent"},

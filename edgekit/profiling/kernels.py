@@ -223,7 +223,7 @@ def _kernel(
         written_bytes=made,
         live_bytes=None if live is None else int(live),
         bound=roofline.bound(counted, parameter_bytes + read + made),
-        parameters=written.parameters.get(known, 0),
+        parameters=written.parameters.get(known, 0) or math.prod(filters.get(name, (0,))),
     )
 
 
@@ -238,8 +238,8 @@ def completed(file: Kernels, path: Path | None, roofline: Roofline | None) -> Ke
 def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> Kernel:
     known, place = ADDED.sub("", kernel.name), FILTERS.get(kernel.operator)
     counted, shapes = kernel.macs, kernel.inputs
+    filters = shapes[place] if place is not None and place < len(shapes) else None
     if not counted and shapes and kernel.outputs:
-        filters = shapes[place] if place is not None and place < len(shapes) else None
         counted = macs(kernel.operator, shapes[0], filters, kernel.outputs[0])
     outputs = kernel.outputs
     if known in written.shapes and len(outputs) == 1:
@@ -249,7 +249,9 @@ def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> K
         module=kernel.module or written.modules.get(known, ""),
         macs=counted,
         outputs=outputs,
-        parameters=kernel.parameters or written.parameters.get(known, 0),
+        parameters=kernel.parameters
+        or written.parameters.get(known, 0)
+        or (0 if filters is None else math.prod(filters)),
         bound=roofline.bound(counted, kernel.moved_bytes) if roofline else None,
     )
 
