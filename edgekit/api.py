@@ -31,6 +31,7 @@ from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan.choose import requested
 from edgekit.plan.live import streamed_through
 from edgekit.plan.runner import PlanRunnable, open_runnable
+from edgekit.profiling.end_to_end import Kind, Source
 from edgekit.profiling.of_bundle import ProfileOptions, profile_bundle
 from edgekit.profiling.result import Profile
 from edgekit.profiling.timing import TimingOptions
@@ -185,14 +186,20 @@ def profile(
     threads: int = 0,
     seconds: float = 10.0,
     image: str | Path | None = None,
+    video: str | Path | None = None,
+    latent: str | Path | None = None,
 ) -> Profile:
     """Latency, layers and memory of an ONNX bundle on this machine; `edgekit profile --help`.
 
-    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. With an image, also
-    each step from its file to boxes or classes. Raises UsageError.
+    `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. With the file of an image,
+    a video, or a latent, also each step from it to boxes, classes, or what is encoded. Raises UsageError.
     """
-    picture = None if image is None else Path(image)
-    return profile_bundle(_opened(bundle), ProfileOptions(threads, TimingOptions(seconds), picture))
+    files: dict[Kind, str | Path | None] = {"image": image, "video": video, "latent": latent}
+    given = [Source(kind, Path(path)) for kind, path in files.items() if path is not None]
+    if len(given) > 1:
+        raise UsageError("Give one of image, video and latent.")
+    options = ProfileOptions(threads, TimingOptions(seconds), given[0] if given else None)
+    return profile_bundle(_opened(bundle), options)
 
 
 def verify(bundle: Bundle | str | Path) -> Report:

@@ -13,10 +13,13 @@ from edgekit.errors import LinkError, ParityError, UsageError
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.profiling.comparison import Regression
+    from edgekit.profiling.end_to_end import Kind, Source
     from edgekit.profiling.of_bundle import ProfileOptions
     from edgekit.profiling.result import Profile
 
 REGRESSED = 3
+SECONDS = 10.0
+MOST_REGRESSION = "5%"
 
 
 def profile(
@@ -42,24 +45,36 @@ def profile(
         typer.Option("--from", help="Show a report that a device wrote, instead of measuring."),
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=0, help="Of one run; 0: as many as there are CPUs.")
-    ] = 0,
-    seconds: Annotated[float, typer.Option(help="To measure latency for.")] = 10.0,
+        int | None,
+        typer.Option(min=0, help="Of one run; 0, the default: as many as there are CPUs."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="To measure latency for; 10 by default.")
+    ] = None,
     image: Annotated[
         Path | None,
         typer.Option(
-            help="Of a detector or classifier: measure all steps from this picture's file to boxes, here."
+            help="Of a network that takes pictures: measure all steps from this file to boxes, classes or a PNG, here."
+        ),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="The same of a video, frame by frame; needs PyAV.")
+    ] = None,
+    latent: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a video decoder: all steps from this .npy file to an encoded video, here; needs PyAV."
         ),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier profile, as --json wrote it, to compare with.")
     ] = None,
     max_regression: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="With --baseline: most that the median may have grown; else exit code 3."
+            help="With --baseline: most that the median may have grown; else exit code 3. 5% by default."
         ),
-    ] = "5%",
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write the report as one HTML file that needs nothing else.")
     ] = None,
@@ -67,29 +82,30 @@ def profile(
 ) -> None:
     """What a bundle costs on a device: latency, layers, memory."""
     from edgekit.bundle import open_bundle
-    from edgekit.profiling.of_bundle import CPU, ProfileOptions
+    from edgekit.profiling.of_bundle import CPU, ProfileOptions, machine_here
     from edgekit.profiling.timing import TimingOptions
 
-    options = ProfileOptions(threads, TimingOptions(seconds), image, provider or CPU)
-    if image is not None and (device != "local" or from_file is not None or other is not None):
-        raise UsageError("--image is measured on this machine, of one bundle.")
+    source = _source({"image": image, "video": video, "latent": latent})
+    given = {
+        "--device": device != "local", "--from": from_file, "--provider": provider, "--threads": threads is not None,
+        "--seconds": seconds is not None, f"--{source.kind if source else ''}": source, "--baseline": baseline,
+        "--max-regression": max_regression, "--html": html,
+    }  # fmt: skip
+    _refuse_idle({name for name, value in given.items() if value}, device, other)
+    timing = TimingOptions(SECONDS if seconds is None else seconds)
+    options = ProfileOptions(threads or 0, timing, source, provider or CPU)
     opened = open_bundle(bundle) if bundle is not None else None
     if other is not None and opened is not None:
-        if baseline or from_file or html or provider or device != "local":
-            raise UsageError(
-                "Two bundles are compared on this machine; give no --baseline, --from, --html, --provider or --device."
-            )
-        _compare(opened, open_bundle(other), options, json=json)
+        _compare(opened, open_bundle(other), device, options, json=json)
         return
     from edgekit.planning import parse_share
     from edgekit.profiling.comparison import against_baseline, read_baseline
-    from edgekit.profiling.of_bundle import machine_here
     from edgekit.profiling.page import write_page
 
-    most = parse_share(max_regression, "the median")
+    most = parse_share(max_regression or MOST_REGRESSION, "the median")
     before = read_baseline(baseline) if baseline is not None else None
-    if before is not None and device == "local" and from_file is None:  # before the long work
-        before.require_same(options.threads_used, machine_here())
+    if before is not None and device == "local" and from_file is None and provider is None:
+        before.require_same(options.threads_used, machine_here())  # before the long work
     found = _found(opened, device, from_file, options)
     if isinstance(found, Path):
         _print_package(found, json=json)
@@ -127,8 +143,6 @@ def _found(
     from edgekit.profiling.report_file import read_report
 
     if report is not None:
-        if device != "local":
-            raise UsageError("A report is read or a device is asked; give --from or --device.")
         return read_report(report, bundle)
     if bundle is None:
         raise UsageError("Give a bundle to measure, or a device's report with --from.")
@@ -144,13 +158,51 @@ def _print_package(place: Path, *, json: bool) -> None:
     print(f"wrote {place}: copy it to the device and do there what its README.txt says")
 
 
-def _compare(first: Bundle, second: Bundle, options: ProfileOptions, *, json: bool) -> None:
-    from edgekit.profiling.of_bundle import compare_bundles
+def _compare(
+    first: Bundle, second: Bundle, device: str, options: ProfileOptions, *, json: bool
+) -> None:
+    from edgekit.profiling.devices.device import find_device
 
+    asked = find_device(device)
     with progress("profile") as show:
-        show("pairs of runs")
-        found = compare_bundles(first, second, options)
+        found = asked.compare((first, second), options, show)
     if json:
         print_json(found.to_json())
     else:
         print(found.text())
+    if found.incomplete:
+        raise LinkError(
+            f"The measurement broke off: {found.incomplete}. What was measured until then is shown, and marked."
+        )
+    if not all(golden.passed for golden in found.goldens):
+        raise typer.Exit(ParityError.exit_code)
+
+
+def _source(files: dict[Kind, Path | None]) -> Source | None:
+    from edgekit.profiling.end_to_end import Source
+
+    given = [Source(kind, path) for kind, path in files.items() if path is not None]
+    if len(given) > 1:
+        raise UsageError("Give one of --image, --video and --latent.")
+    return given[0] if given else None
+
+
+def _refuse_idle(given: set[str], device: str, other: Path | None) -> None:
+    """Raises UsageError for options that would do nothing."""
+    for idle, allowed, why in (
+        (other is not None, {"--device", "--provider", "--threads", "--seconds"},
+         "Two bundles are compared by their latency, run in turns"),
+        ("--from" in given, {"--from", "--baseline", "--max-regression", "--html"},
+         "A report is read, and nothing is measured"),
+        (device.startswith("folder:"), {"--device", "--provider", "--threads", "--seconds"},
+         "A package is written, and nothing is measured before `edgekit profile --from` reads its report"),
+        (device != "local", given - {"--image", "--video", "--latent"},
+         "All steps from a file on are measured on this machine only"),
+        ("--provider" in given, given - {"--image", "--video", "--latent"},
+         "Other providers are measured by the runner, which knows no files but the bundle's"),
+        ("--max-regression" in given and "--baseline" not in given, given - {"--max-regression"},
+         "There is no --baseline to be slower than"),
+    ):  # fmt: skip
+        left = sorted(given - allowed)
+        if idle and left:
+            raise UsageError(f"{why}; leave {left[0]} away.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from edgekit.contract import TensorSpec
 from edgekit.detection.detections import Detections, Floats, rows_in_use
 from edgekit.detection.evidence import LOGITS, Evidence, features_at, maps_of
 from edgekit.detection.letterbox import Pixels, fitted, normalised
+from edgekit.detection.picture_file import read_picture
+from edgekit.detection.reduced_decode import read_reduced
 from edgekit.detection.suppression import Indices, kept_candidates
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract
@@ -59,6 +62,16 @@ class Detector:
         pixels, placement = fitted(picture, size, self.boxes.resize, self.boxes.fill)
         found = placement.found(self.chosen(self.run(self.input_of(pixels)), thresholds))
         return self.screen(found)
+
+    def of_file(
+        self, path: Path, thresholds: Thresholds, *, reduced_decode: bool = False
+    ) -> Detections:
+        """The boxes of a picture's file, in its own pixels; with `reduced_decode` of a JPEG that is decoded no larger
+        than the network needs. Raises UsageError."""
+        if not reduced_decode:
+            return self(read_picture(path), thresholds)
+        reduced = read_reduced(path, self.contract)
+        return reduced.to_whole(self(reduced.picture, thresholds))
 
     def chosen(self, outputs: Mapping[str, Array], thresholds: Thresholds) -> Detections:
         """The boxes of an image in pixels of the input. Raises UsageError, see `thresholds_for`."""

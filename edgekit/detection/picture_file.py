@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +29,15 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
+def read_picture(
+    path: Path,
+    *,
+    upright: bool = True,
+    prepared: Callable[[Image.Image], None] = lambda _file: None,
+) -> Image.Image:
     """The first frame in 8 bits per colour, turned as its EXIF orientation says, or as it is stored.
+
+    `prepared` is given the opened file before its pixels are decoded.
 
     Raises UsageError for a file that cannot be read, is cut short, or is no picture.
     """
@@ -41,6 +49,7 @@ def read_picture(path: Path, *, upright: bool = True) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs from 89 megapixels on, and of odd EXIF
             with Image.open(path) as file:
+                prepared(file)
                 file.load()
                 return _eight_bit(_upright(file) if upright else file, path)
     except UnidentifiedImageError as error:

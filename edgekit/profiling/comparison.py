@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.errors import UsageError
 from edgekit.profiling.distribution import Distribution, Interval, median_interval
+from edgekit.profiling.golden import Golden
 from edgekit.profiling.machine import Machine
 from edgekit.profiling.timing import WARM_UP_SHARE, TimingOptions, timed_ms, warm_up
 
@@ -27,6 +28,11 @@ class Comparison:
     latencies: tuple[Distribution, Distribution]
     ratios: tuple[float, ...]
     threads: int
+    machine: Machine
+    goldens: tuple[Golden, ...] = ()
+    """Of a device, which proves first that it computes what the models compute."""
+    incomplete: str = ""
+    """Why the measurement broke off, as a clause."""
 
     @property
     def ratio(self) -> float:
@@ -46,6 +52,9 @@ class Comparison:
             "interval": [self.interval.low, self.interval.high],
             "pairs": len(self.ratios),
             "threads": self.threads,
+            "device": {**self.machine.to_json(), "threads": self.threads},
+            "golden": [golden.to_json() for golden in self.goldens],
+            "complete": not self.incomplete,
         }
 
     def text(self) -> str:
@@ -54,11 +63,29 @@ class Comparison:
         told = f"{self.names[1]} takes {self.ratio:.3f} times as long as {self.names[0]} ({low:.3f} to {high:.3f} at 95 %)"
         if low <= 1 <= high:
             told = f"no difference is shown: {told}"
-        return f"{told}\n{first:.2f} and {second:.2f} ms median of {len(self.ratios)} pairs on {self.threads} thread(s)"
+        lines = [
+            told,
+            f"{first:.2f} and {second:.2f} ms median of {len(self.ratios)} pairs on {self.threads} thread(s)",
+            self.machine.sentence(),
+        ]
+        lines += [f"note        {sentence}" for sentence in self._remarks()]
+        return "\n".join(lines)
+
+    def _remarks(self) -> list[str]:
+        said = [f"incomplete: {self.incomplete}"] if self.incomplete else []
+        return said + [
+            f"{name} computes something else there than its model ({golden.sentence()}): its times are of no use"
+            for name, golden in zip(self.names, self.goldens)
+            if not golden.passed
+        ]
 
 
 def compare(
-    names: tuple[str, str], runs: tuple[Run, Run], options: TimingOptions, threads: int
+    names: tuple[str, str],
+    runs: tuple[Run, Run],
+    options: TimingOptions,
+    threads: int,
+    machine: Machine,
 ) -> Comparison:
     """Pair by pair, with the order changed each time, so that what the machine does meets both."""
     for run in runs:
@@ -69,10 +96,19 @@ def compare(
         first = len(taken[0]) % 2
         for which in (first, 1 - first):
             taken[which].append(timed_ms(runs[which]))
+    return paired(names, taken, threads, machine)
+
+
+def paired(
+    names: tuple[str, str],
+    taken: tuple[Sequence[float], Sequence[float]],
+    threads: int,
+    machine: Machine,
+) -> Comparison:
+    """Of as many times of the one as of the other, in the order they were taken."""
     ratios = tuple(b / a for a, b in zip(*taken, strict=True))
-    return Comparison(
-        names, (Distribution(tuple(taken[0])), Distribution(tuple(taken[1]))), ratios, threads
-    )
+    latencies = (Distribution(tuple(taken[0])), Distribution(tuple(taken[1])))
+    return Comparison(names, latencies, ratios, threads, machine)
 
 
 @dataclass(frozen=True)
@@ -135,6 +171,8 @@ def read_baseline(path: Path) -> Baseline:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         latency, device = data["latency_ms"], data["device"]
+        if "interval" not in latency:  # a device's report has its samples
+            latency = Distribution(tuple(map(float, latency["samples"]))).to_json()
         low, high = map(float, latency["interval"])
         median = float(latency["p50"])
         if not 0 < low <= median <= high < float("inf"):

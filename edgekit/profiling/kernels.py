@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +21,8 @@ from edgekit.profiling.roofline import Bound, Roofline
 
 RUNS = 30
 ALIGNMENT = 16
-BLOCKS_OF_CHANNELS = "_nchwc"
-"""What onnxruntime adds to the names of nodes that it lays out so."""
+ADDED = re.compile(r"(_nchwc|_token_\d+)+$")
+"""What onnxruntime adds to the names of nodes that it lays out in blocks of channels, or fuses of 8-bit codes."""
 INTEGERS = {"int8", "uint8"}
 
 
@@ -49,6 +51,8 @@ class Kernel:
     """What onnxruntime had in use when it ended, weights that it laid out anew included."""
     bound: Bound | None
     """None where the machine's ceilings are not known."""
+    parameters: int = 0
+    """Numbers in the weights of its node, as the file has them."""
 
     @property
     def gmacs_per_s(self) -> float:
@@ -60,9 +64,14 @@ class Kernel:
 
     @property
     def is_aligned(self) -> bool:
-        """Whether its channels fill blocks of 16, where it has such."""
-        shapes = [shape for shape in self.outputs if len(shape) == 4]
+        """Whether its channels fill blocks of 16, where it has such: pictures and videos have."""
+        shapes = [shape for shape in self.outputs if len(shape) in (4, 5)]
         return all(shape[1] % ALIGNMENT == 0 for shape in shapes)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it computes with 8-bit codes. The first input of some is a scale."""
+        return self.element_type in INTEGERS or self.operator.startswith("QLinear")
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -72,8 +81,9 @@ class Kernel:
             "outputs": [list(shape) for shape in self.outputs],
             "gmacs_per_s": self.gmacs_per_s,
             "macs_per_byte": self.macs / max(1, self.moved_bytes),
+            "activation_bytes": self.read_bytes + self.written_bytes,
             "is_aligned": self.is_aligned,
-            "is_integer": self.element_type in INTEGERS,
+            "is_integer": self.is_integer,
         }
 
 
@@ -97,13 +107,27 @@ class Kernels:
         live = [kernel.live_bytes for kernel in self.kernels if kernel.live_bytes is not None]
         return max(live) if live else None
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def partitions(self) -> list[int]:
+        """Of each kernel, the stretch of neighbours that one provider runs: between two of them data change hands."""
+        found: list[int] = []
+        for before, kernel in zip((None, *self.kernels), self.kernels):
+            same = before is not None and before.provider == kernel.provider
+            found.append(found[-1] + (not same) if found else 0)
+        return found
+
+    def to_json(self, all_ms: float) -> dict[str, Any]:
+        """`all_ms` is what the kernels of all files take of one result."""
+        kernels = [
+            {**kernel.to_json(), "partition": partition, "share": self.runs * kernel.p50_ms / max(1e-9, all_ms)}
+            for kernel, partition in zip(self.kernels, self.partitions, strict=True)
+        ]  # fmt: skip
         return {
             "file": self.file,
             "runs": self.runs,
             "whole_ms": self.whole_ms,
             "summed_ms": self.summed_ms,
-            "kernels": [kernel.to_json() for kernel in self.kernels],
+            "kernels": kernels,
         }
 
 
@@ -134,6 +158,7 @@ class Written:
     modules: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     """Which a kernel's layout may have padded to blocks of channels."""
+    parameters: Mapping[str, int]
 
     @classmethod
     def of(cls, path: Path) -> Written:
@@ -142,15 +167,23 @@ class Written:
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
             for value in (*file.graph.value_info, *file.graph.output)
         }
-        modules, shapes = {}, {}
+        modules, shapes, parameters = {}, {}, {}
+        constants = {tensor.name: math.prod(tensor.dims) for tensor in file.graph.initializer}
+        constants |= {
+            node.output[0]: constants[node.input[0]]
+            for node in file.graph.node
+            if node.op_type == "DequantizeLinear" and node.input[0] in constants
+        }
         for node in file.graph.node:
+            counted = sum(constants.get(name, 0) for name in node.input)
             for name in (node.name, *node.output):
                 modules[name] = next(
                     (note.value for note in node.metadata_props if note.key == MODULE_NOTE), ""
                 )
+                parameters[name] = counted
                 if node.output[0] in values:
                     shapes[name] = values[node.output[0]]
-        return cls(modules, shapes)
+        return cls(modules, shapes, parameters)
 
 
 def _kernel(
@@ -162,7 +195,7 @@ def _kernel(
     name, arguments = events.name, events.arguments
     inputs = _shapes(arguments["input_type_shape"])
     outputs = _shapes(arguments["output_type_shape"])
-    known = name.removesuffix(BLOCKS_OF_CHANNELS)
+    known = ADDED.sub("", name)
     if known in written.shapes and len(outputs) == 1:
         outputs = (written.shapes[known],)
     operator = str(arguments["op_name"])
@@ -190,22 +223,23 @@ def _kernel(
         written_bytes=made,
         live_bytes=None if live is None else int(live),
         bound=roofline.bound(counted, parameter_bytes + read + made),
+        parameters=written.parameters.get(known, 0) or math.prod(filters.get(name, (0,))),
     )
 
 
 def completed(file: Kernels, path: Path | None, roofline: Roofline | None) -> Kernels:
     """Of a device, which tells no more than its runtime does: multiplications, and modules of the file at `path`."""
-    written = Written.of(path) if path is not None else Written({}, {})
+    written = Written.of(path) if path is not None else Written({}, {}, {})
     return replace(
         file, kernels=tuple(_completed(kernel, written, roofline) for kernel in file.kernels)
     )
 
 
 def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> Kernel:
-    known, place = kernel.name.removesuffix(BLOCKS_OF_CHANNELS), FILTERS.get(kernel.operator)
+    known, place = ADDED.sub("", kernel.name), FILTERS.get(kernel.operator)
     counted, shapes = kernel.macs, kernel.inputs
+    filters = shapes[place] if place is not None and place < len(shapes) else None
     if not counted and shapes and kernel.outputs:
-        filters = shapes[place] if place is not None and place < len(shapes) else None
         counted = macs(kernel.operator, shapes[0], filters, kernel.outputs[0])
     outputs = kernel.outputs
     if known in written.shapes and len(outputs) == 1:
@@ -215,6 +249,9 @@ def _completed(kernel: Kernel, written: Written, roofline: Roofline | None) -> K
         module=kernel.module or written.modules.get(known, ""),
         macs=counted,
         outputs=outputs,
+        parameters=kernel.parameters
+        or written.parameters.get(known, 0)
+        or (0 if filters is None else math.prod(filters)),
         bound=roofline.bound(counted, kernel.moved_bytes) if roofline else None,
     )
 

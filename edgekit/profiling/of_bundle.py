@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import onnxruntime
 
@@ -12,7 +11,7 @@ from edgekit.backends.onnx.session import allowed_cpus
 from edgekit.bundle import Bundle
 from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
-from edgekit.profiling.end_to_end import measure_end_to_end, require_end_to_end
+from edgekit.profiling.end_to_end import Source, measure_end_to_end, require_end_to_end
 from edgekit.profiling.footprint import bundle_bytes, measure_footprint
 from edgekit.profiling.kernels import Kernels, profile_kernels
 from edgekit.profiling.machine import Machine, condition_now, this_machine
@@ -34,8 +33,8 @@ class ProfileOptions:
     threads: int = 0
     """0: as many as this process may use."""
     timing: TimingOptions = field(default_factory=TimingOptions)
-    picture: Path | None = None
-    """To measure all steps from its file to boxes or classes."""
+    source: Source | None = None
+    """To measure all steps from its file to boxes, classes, or an encoded picture or video."""
     provider: str = CPU
     """Of onnxruntime's, on a device that has it; here it is the CPU's."""
 
@@ -54,22 +53,23 @@ def profile_bundle(
     progress("opening")
     opening = measure_opening(bundle, threads)  # before the files are open here
     opened = open_for_measuring(bundle, sessions)
-    if options.picture is not None:
-        require_end_to_end(opened, options.picture)
+    if options.source is not None:
+        require_end_to_end(opened, options.source, threads)
+    run = opened.timed()
     before = condition_now()
     progress("latency")
-    timing = time_runs(opened.run, options.timing)
+    timing = time_runs(run, options.timing)
     after = condition_now()
     progress("throughput")
     seconds = THROUGHPUT_SHARE * options.timing.seconds
-    throughput = {callers: runs_per_second(opened.run, callers, seconds) for callers in CALLERS}
+    throughput = {callers: runs_per_second(run, callers, seconds) for callers in CALLERS}
     progress("layers")
     roofline = measure_roofline(threads)
     kernels = _kernels(opened, sessions, roofline)
     end_to_end = None
-    if options.picture is not None:
-        progress("picture")
-        end_to_end = measure_end_to_end(opened, options.picture, options.timing.seconds)
+    if options.source is not None:
+        progress(options.source.kind)
+        end_to_end = measure_end_to_end(opened, options.source, options.timing.seconds, threads)
     progress("memory")
     return Profile(
         bundle=bundle.path.name,
@@ -116,4 +116,6 @@ def compare_bundles(first: Bundle, second: Bundle, options: ProfileOptions) -> C
         require_measurable(bundle)
     opened = [open_for_measuring(bundle, Sessions(threads)) for bundle in (first, second)]
     names = (first.path.name, second.path.name)
-    return compare(names, (opened[0].run, opened[1].run), options.timing, threads)
+    return compare(
+        names, (opened[0].timed(), opened[1].timed()), options.timing, threads, machine_here()
+    )

@@ -114,7 +114,7 @@ def _end_to_end(found: EndToEnd | None) -> str:
                 for p in found.passages
                 for cell in (
                     _number(f"{p.total_ms:.2f} ms"),
-                    f"<td>{p.pictures_per_s:.1f} pictures/s</td>",
+                    f"<td>{found.per_s(p):.1f} {found.items}/s</td>",
                 )
             ),
         ]
@@ -125,7 +125,7 @@ def _end_to_end(found: EndToEnd | None) -> str:
         f'<p class="note">{escape(line.removeprefix("note").strip())}</p>'
         for line in found.remarks()
     )
-    told = f"A picture of {found.width} x {found.height} pixels, {in_units(found.picture_bytes)}"
+    told = f"{found.source.kind}: {found.headline()}, {in_units(found.file_bytes)}"
     return f'<h2>End to end</h2><p>{told}</p>{notes}<div class="wide"><table><tr><th>step</th>{head}</tr>{body}</table></div>'
 
 
@@ -239,8 +239,7 @@ def _providers(found: Predictions | None) -> str:
          f"<td>{escape('; '.join(f'{count} {reason}' for reason, count in one.refusals[:3]))}</td>"]
         for one in found.predicted
     ]  # fmt: skip
-    told = f"Predicted by onnxruntime's lists of operators and dimensions; the one here has {', '.join(found.available)}."
-    return f"<h2>Execution providers</h2><p>{escape(told)}</p>{_table(heads, rows, numbers=2)}"
+    return f"<h2>Execution providers</h2><p>Predicted: {escape(found.remark())}.</p>{_table(heads, rows, numbers=2)}"
 
 
 def _figures(pictures: Iterable[tuple[str, str]]) -> str:

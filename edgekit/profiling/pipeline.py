@@ -11,23 +11,20 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from edgekit.arrays import to_pixels
 from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle
 from edgekit.contract import TensorSpec
 from edgekit.detection.detections import Detections
 from edgekit.detection.detector import Detector, detector_of_bundle
 from edgekit.detection.drawing import drawn
-from edgekit.detection.letterbox import Pixels, fitted, normalised, place
+from edgekit.detection.letterbox import Pixels, fitted, normalised
+from edgekit.detection.reduced_decode import draft
 from edgekit.errors import UsageError
-from edgekit.image_contract import ImageContract, Logits
+from edgekit.image_contract import ImageContract, Logits, Picture
 from edgekit.split.picture import seen
 
 TOP = 5
-SPARE = 2.0
-"""A JPEG that is decoded smaller stays so many times larger than what it is resized to, as Pillow's own
-`thumbnail` has it: below, the resize would have too few pixels to average."""
-TURNED = range(5, 9)
-"""EXIF orientations that exchange width and height."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +35,67 @@ class Step:
     run: Callable[[Any], Any]
 
 
-def steps_of(bundle: Bundle, file: Runnable, picture: Path, *, reduced: bool) -> tuple[Step, ...]:
-    """Of a detector or a classifier. Each takes None first and gives the drawn picture, or the top classes, last.
+Steps = tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One of the ways to the same answer."""
+
+    name: str
+    opened: Callable[[], Steps]
+    """For one caller: each reads a video for itself. The first step takes None."""
+
+
+def picture_ways(bundle: Bundle, file: Runnable, picture: Path) -> tuple[Way, ...]:
+    """Raises UsageError, also for a picture that cannot be opened."""
+    ways = {"full decode": False} | ({"reduced decode": True} if _format(picture) == "JPEG" else {})
+    chains = {
+        name: steps_of(bundle, file, picture, reduced=reduced) for name, reduced in ways.items()
+    }
+    return tuple(Way(name, lambda chain=chain: chain) for name, chain in chains.items())  # type: ignore[misc]
+
+
+def _format(picture: Path) -> str | None:
+    return Image.open(picture).format
+
+
+def steps_of(bundle: Bundle, file: Runnable, picture: Path, *, reduced: bool) -> Steps:
+    """Each takes None first and gives the drawn picture, the top classes or an encoded picture last.
 
     With `reduced` a JPEG is decoded at the smallest of its sizes (1/2, 1/4, 1/8) that is large enough for the
     network, and boxes are drawn on that. Raises UsageError.
     """
-    contract = bundle.image_contract
-    if contract is None or (not isinstance(contract.output, Logits) and bundle.boxes is None):
-        raise UsageError(
-            f"{bundle.path.name} is neither a detector nor a classifier; leave --image away."
-        )
-    before = (
+    contract = contract_of(bundle)
+    return (
         Step("read", lambda _: picture.read_bytes()),
         Step("decode", lambda data: _decoded(data, contract if reduced else None)),
         Step("colour", _upright_rgb),
+        *answered(bundle, file, (Step("encode PNG", _png),)),
     )
+
+
+def contract_of(bundle: Bundle) -> ImageContract:
+    """Raises UsageError for a bundle that takes no pictures."""
+    contract = bundle.image_contract
+    if contract is None:
+        raise UsageError(
+            f"{bundle.path.name} takes no pictures by a recipe of ours; leave --image and --video away."
+        )
+    return contract
+
+
+def answered(bundle: Bundle, file: Runnable, written: Steps) -> Steps:
+    """From an upright RGB picture on; `written` are the steps that a picture which the network made takes at last."""
+    contract = contract_of(bundle)
     if isinstance(contract.output, Logits):
-        return (*before, *_classified(bundle, contract, file))
-    return (*before, *_detected(detector_of_bundle(bundle, file)))
+        return _classified(bundle, contract, file)
+    if isinstance(contract.output, Picture):
+        return (*_remade(bundle, contract, file), *written)
+    return _detected(detector_of_bundle(bundle, file))
 
 
-def input_pixels(steps: tuple[Step, ...]) -> Array:
+def input_pixels(steps: Steps) -> Array:
     """What the network is given, by the steps before it."""
     value: Any = None
     for step in steps:
@@ -70,7 +106,7 @@ def input_pixels(steps: tuple[Step, ...]) -> Array:
     return found
 
 
-def _detected(detector: Detector) -> tuple[Step, ...]:
+def _detected(detector: Detector) -> Steps:
     boxes, thresholds = detector.boxes, detector.thresholds_for()
     size = (detector.contract.width, detector.contract.height)
 
@@ -90,18 +126,37 @@ def _detected(detector: Detector) -> tuple[Step, ...]:
     )
 
 
-def _classified(bundle: Bundle, contract: ImageContract, file: Runnable) -> tuple[Step, ...]:
-    (image,) = bundle.inputs
-
+def _classified(bundle: Bundle, contract: ImageContract, file: Runnable) -> Steps:
     def top(outputs: Mapping[str, Array]) -> list[int]:
         logits = np.asarray(next(iter(outputs.values())))[0]
         return [int(index) for index in np.argsort(-logits, kind="stable")[:TOP]]
 
     return (
         Step("resize", lambda picture: (seen(picture, contract).pixels,)),
+        *_computed(bundle, contract, file),
+        Step(f"top {TOP}", top),
+    )
+
+
+def _remade(bundle: Bundle, contract: ImageContract, file: Runnable) -> Steps:
+    """A network that makes a picture: of an input of its own size, that nothing needs to be cut to."""
+    size, spec = (contract.width, contract.height), bundle.outputs[0]
+
+    def pixels(outputs: Mapping[str, Array]) -> Pixels:
+        return np.ascontiguousarray(to_pixels(outputs[spec.name][0][:, None], spec))
+
+    return (
+        Step("resize", lambda picture: (fitted(picture, size, "stretch", 0)[0],)),
+        *_computed(bundle, contract, file),
+        Step("to 8 bits", pixels),
+    )
+
+
+def _computed(bundle: Bundle, contract: ImageContract, file: Runnable) -> Steps:
+    (image,) = bundle.inputs
+    return (
         Step("normalise", lambda state: (_values(state[0], contract, bundle.takes_pixels, image),)),
         Step("network", lambda state: file.run({image.name: state[0]})),
-        Step(f"top {TOP}", top),
     )
 
 
@@ -114,34 +169,23 @@ def _values(
     return np.ascontiguousarray(laid, dtype=image.dtype)
 
 
+def _png(pixels: Pixels) -> bytes:
+    """Of one frame, 1 H W 3."""
+    place = io.BytesIO()
+    Image.fromarray(pixels[0]).save(place, "PNG")
+    return place.getvalue()
+
+
 def _decoded(data: bytes, smaller: ImageContract | None) -> Image.Image:
     """Raises UsageError."""
     try:
         picture = Image.open(io.BytesIO(data))
         if smaller is not None:
-            picture.draft(
-                None, _enough(picture, smaller)
-            )  # of a JPEG; others are decoded as they are
+            draft(picture, smaller)
         picture.load()
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise UsageError(f"--image is no picture that Pillow reads ({error}).") from error
     return picture
-
-
-def _enough(picture: Image.Image, contract: ImageContract) -> tuple[int, int]:
-    """Width and height, as the file has them, of the least that is decoded."""
-    is_turned = picture.getexif().get(0x0112) in TURNED
-    width, height = picture.size[::-1] if is_turned else picture.size
-    into = (contract.width, contract.height)
-    resize = getattr(contract.output, "resize", "cover")
-    if resize == "cover":  # a classifier's middle is cut out of it
-        scale = max(into[0] / width, into[1] / height)
-        least = (SPARE * scale * width, SPARE * scale * height)
-    else:
-        placed = place((width, height), into, resize)
-        least = (SPARE * placed.inner_width, SPARE * placed.inner_height)
-    sides = (min(width, round(least[0])), min(height, round(least[1])))
-    return sides[::-1] if is_turned else sides
 
 
 def _upright_rgb(picture: Image.Image) -> Image.Image:

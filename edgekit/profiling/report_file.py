@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError, first_line
 from edgekit.plan.plan import read_plan
+from edgekit.profiling.comparison import Comparison, paired
 from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.footprint import Footprint, ProcessMemory
 from edgekit.profiling.golden import Golden
@@ -39,14 +40,7 @@ def read_report(path: Path, bundle: Bundle | None = None) -> Profile:
 
 def parse_report(text: str, source: str, bundle: Bundle | None = None) -> Profile:
     """`source` is what errors call it. Raises UsageError."""
-    try:
-        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{source} is no report of a device: it is no JSON ({first_line(error)})."
-        ) from error
-    if fault := first_fault(data):
-        raise UsageError(f"{source} is no report of a device: {fault}.")
+    data = _sound(text, source)
     strangers = [
         file["file"] for file in data.get("layers", ()) if file["file"] not in data["files"]
     ]
@@ -59,6 +53,43 @@ def parse_report(text: str, source: str, bundle: Bundle | None = None) -> Profil
             f"{source} is of other files than those of {bundle.path.name}: measure this bundle, or name the other."
         )
     return _profile(_printable(data), bundle)
+
+
+def parse_comparison(text: str, source: str) -> Comparison:
+    """Of two bundles that a device ran in turns. Raises UsageError."""
+    data = _printable(_sound(text, source, "comparison"))
+    first, second = data["bundles"][:2]
+    taken = [list(map(float, one["latency_ms"]["samples"])) for one in (first, second)]
+    if len(taken[0]) != len(taken[1]):
+        raise UsageError(f"{source} is no report of a device: its bundles did not run as often.")
+    goldens = tuple(Golden.from_json(one["golden"]) for one in (first, second) if one.get("golden"))
+    device = data["device"]
+    found = paired(
+        (first["bundle"], second["bundle"]),
+        (taken[0], taken[1]),
+        device["threads"],
+        _machine(device),
+    )
+    return replace(
+        found, goldens=goldens, incomplete="" if data.get("complete", True) else BROKE_OFF
+    )
+
+
+def _sound(text: str, source: str, definition: str | None = None) -> Any:
+    try:
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{source} is no report of a device: it is no JSON ({first_line(error)})."
+        ) from error
+    if fault := first_fault(data, definition):
+        raise UsageError(f"{source} is no report of a device: {fault}.")
+    return data
+
+
+def _machine(device: Mapping[str, Any]) -> Machine:
+    fields = ("processor", "architecture", "system", "cpus", "runtime")
+    return Machine(*(device[name] for name in fields))
 
 
 def _printable(value: Any) -> Any:
@@ -83,13 +114,12 @@ def _profile(data: Mapping[str, Any], bundle: Bundle | None) -> Profile:
     device, warm = data["device"], data.get("warm_up")
     roofline = data.get("roofline")
     ceilings = _only(Roofline, roofline) if roofline else None
-    fields = ("processor", "architecture", "system", "cpus", "runtime")
     found = Profile(
         bundle=data["bundle"],
         files=dict(data["files"]),
         disk_bytes=data.get("disk_bytes", 0),
         threads=device["threads"],
-        machine=Machine(*(device[name] for name in fields)),
+        machine=_machine(device),
         before=_condition(device.get("before")),
         after=_condition(device.get("after")),
         timing=Timing(
@@ -153,5 +183,6 @@ def _kernel(data: Mapping[str, Any]) -> Kernel:
         p90_ms=data["p90_ms"],
         live_bytes=data.get("live_bytes"),
         bound=None,
+        parameters=data.get("parameters", 0),
         **{name: data.get(name, 0) for name in counts},
     )

@@ -28,9 +28,13 @@ def report_schema() -> Mapping[str, Any]:
     return schema
 
 
-def first_fault(report: object) -> str:
-    """What is wrong with a report, as a clause that names the field; "" for one that is sound."""
-    return next(_faults(report, report_schema(), ""), "")
+def first_fault(report: object, definition: str | None = None) -> str:
+    """What is wrong with a report, as a clause that names the field; "" for one that is sound.
+
+    `definition` is one of the schema's `$defs`; None: the whole, which is a report of one bundle.
+    """
+    schema = report_schema()
+    return next(_faults(report, schema["$defs"][definition] if definition else schema, ""), "")
 
 
 def _faults(value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:

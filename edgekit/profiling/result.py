@@ -21,6 +21,8 @@ SCHEMA = 1
 SHOWN_LAYERS = 12
 STEADY_DRIFT = 0.05
 NAMED_GAP = 0.1
+WARMER_CELSIUS = 5.0
+"""What a processor's own sensor may differ by from one moment to the next is less."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Profile:
             "load_ms": self.opening.to_json() if self.opening else None,
             "memory_bytes": self.footprint.to_json(),
             "roofline": self.roofline.to_json() if self.roofline else None,
-            "layers": [file.to_json() for file in self.kernels],
+            "layers": [file.to_json(self.summed_ms) for file in self.kernels],
             "kernels_ms": self.summed_ms,
             "gap": self.gap,
             "providers": self.providers.to_json() if self.providers else None,
@@ -163,6 +165,7 @@ class Profile:
             said.append(
                 f"the last quarter of the runs is {abs(latency.drift):.0%} {'slower' if latency.drift > 0 else 'faster'} than the first"
             )
+        said += self._conditions()
         load = self.before.load
         if load is not None and load > self.machine.cpus:
             said.append(
@@ -173,6 +176,21 @@ class Profile:
                     "what interrupts a run is in the latency and in no kernel's median: hence their gap"
                 )
         return [f"note        {sentence}" for sentence in said]
+
+    def _conditions(self) -> list[str]:
+        """What changed at the machine while latency was measured, where it tells."""
+        was, now = self.before, self.after
+        said = []
+        if was.frequency_mhz and now.frequency_mhz:
+            change = now.frequency_mhz / was.frequency_mhz - 1
+            if abs(change) > STEADY_DRIFT:
+                said.append(
+                    f"the processor's clock went from {was.frequency_mhz:.0f} to {now.frequency_mhz:.0f} MHz"
+                )
+        warm, hot = was.temperature_celsius, now.temperature_celsius
+        if warm is not None and hot is not None and hot - warm > WARMER_CELSIUS:
+            said.append(f"the machine went from {warm:.0f} to {hot:.0f} degrees Celsius")
+        return said
 
     def _layers(self) -> str:
         if not self.kernels:

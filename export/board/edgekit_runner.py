@@ -2,6 +2,7 @@
 
 python -m edgekit_runner BUNDLE                           the report on stdout, one JSON object
 python -m edgekit_runner BUNDLE --output report.json      in a file, as far as it got if this is killed
+python -m edgekit_runner BUNDLE --against OTHER           times of both in turns
 
 `edgekit profile BUNDLE --device ssh://...` copies this file beside the bundle and runs it; the fields of a
 report stand in `report.schema.json`. One is whether the device computes the bundle's golden pair: times of one that does
@@ -76,6 +77,10 @@ MODELS = {
 
 Arrays = Dict[str, Any]  # noqa: UP006
 Json = Dict[str, Any]  # noqa: UP006
+
+
+NO_MEMORY, KILLED = 92, -9
+"""Exit codes: of a runner for which the model is too large, and of a process that a system ended for its want of memory."""
 
 
 class RunnerError(Exception):
@@ -568,7 +573,7 @@ def forget_files(folder: Path) -> bool:
 
 
 def in_fresh_process(what: str, options: argparse.Namespace) -> Json:
-    """Raises RunnerError."""
+    """Raises RunnerError, or MemoryError."""
     command = [
         sys.executable,
         str(Path(__file__).resolve()),
@@ -580,6 +585,8 @@ def in_fresh_process(what: str, options: argparse.Namespace) -> Json:
     for provider in options.providers:
         command += ["--provider", provider]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode in (NO_MEMORY, KILLED):
+        raise MemoryError(f"{what}: its process ran out of memory")
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise RunnerError(f"{what}: its process ended with code {done.returncode}: {said}")
@@ -592,7 +599,7 @@ def memory_bytes(model: Model, found: list[Json], options: argparse.Namespace) -
     for memory in MEMORY:
         try:
             process.append(in_fresh_process(memory, options))
-        except RunnerError as error:  # out of memory, say; all else was measured
+        except (RunnerError, MemoryError) as error:  # all else was measured
             reasons.append(str(error))
     live = [
         row["live_bytes"]
@@ -708,6 +715,43 @@ def measure(options: argparse.Namespace) -> None:
     report.tell(memory_bytes=memory_bytes(model, found, options), complete=True)
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Pair by pair, with the order changed each time, so that what the machine does meets both."""
+    report, bundles, runs = Report(options), [], []
+    folders = (options.bundle, options.against)
+    manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests):
+        bundles.append({"bundle": folder.resolve().name, "files": manifest["files"]})
+    device = {**machine(options), "before": condition()}
+    report.tell(device=device)
+    for folder, manifest, told in zip(folders, manifests, bundles):
+        model, inputs = (
+            Model(folder, manifest, "recommended", options),
+            read_golden(folder, "input."),
+        )
+        told["golden"] = golden_check(manifest, read_golden(folder, "output."), model.run(inputs))
+        runs.append(partial(model.run, inputs))
+    for run in runs:
+        warm_up(run, WARM_UP_SHARE * options.seconds / 2)
+    samples: list[list[float]] = [[], []]
+
+    def tell(**fields: Any) -> None:
+        for told, taken in zip(bundles, samples):
+            told["latency_ms"] = latency(taken)
+        report.tell(bundles=bundles, **fields)
+
+    told_at = time.perf_counter()
+    end = told_at + options.seconds
+    while len(samples[0]) < options.least_runs or time.perf_counter() < end:
+        first = len(samples[0]) % 2
+        for which in (first, 1 - first):
+            samples[which].append(timed_ms(runs[which]))
+        if time.perf_counter() > told_at + TOLD_EVERY_S:
+            tell()
+            told_at = time.perf_counter()
+    tell(device={**device, "after": condition()}, complete=True)
+
+
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="edgekit_runner", description="Measures an edgekit bundle here."
@@ -715,6 +759,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "bundle", type=Path, help="the folder that `edgekit export` wrote, for ONNX"
     )
+    parser.add_argument("--against", type=Path, help="another one, to compare with in turns")
     parser.add_argument(
         "--threads", type=int, default=0, help="of one run; 0: as many as there are CPUs"
     )
@@ -749,13 +794,19 @@ def machine_cpus() -> int:
 def main() -> None:
     options = parsed()
     if options.only is None:
-        measure(options)
+        (measure if options.against is None else compare)(options)
         if options.output:
             print(f"wrote {options.output}", file=sys.stderr)
     elif options.only == "opening":
         print(json.dumps(opening_in_this_process(options.bundle, options)))
     else:
         print(json.dumps(memory_in_this_process(options.bundle, options.only, options)))
+
+
+def is_want_of_memory(error: Exception) -> bool:
+    """onnxruntime has no class for it: C++'s own words, or those of its arena."""
+    said = str(error).lower().replace("_", " ")
+    return isinstance(error, MemoryError) or "bad alloc" in said or "failed to allocate" in said
 
 
 if __name__ == "__main__":
@@ -766,3 +817,10 @@ if __name__ == "__main__":
     except BrokenPipeError:  # who asked went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if not is_want_of_memory(error):
+            raise
+        print(
+            f"edgekit_runner: the model needs more memory than there is: {error}", file=sys.stderr
+        )
+        sys.exit(NO_MEMORY)

@@ -145,6 +145,21 @@ def test_a_rotated_picture_has_boxes_of_the_upright_one(edgekit: Command, bundle
     assert turned["boxes"] == upright["boxes"]
 
 
+def test_a_reduced_decode_has_boxes_in_the_file_s_own_pixels(
+    edgekit: Command, bundle: Path
+) -> None:
+    Image.open("street.png").resize((1600, 800)).save("street.jpg", quality=95)
+    run = ["run", "d.bundle", "--image", "street.jpg", "--force", "--json"]
+    whole, told = edgekit(*run).json(), edgekit(*run, "--reduced-decode").json()
+    assert told["image"] == {"width": 1600, "height": 800}
+    assert whole["decoded"] == told["image"]
+    assert told["decoded"] == {"width": 200, "height": 100}
+    assert max(box["box"][2] for box in told["boxes"]) > 400
+    assert np.asarray(Image.open("street-boxes.png")).shape == (800, 1600, 3)
+    text = edgekit(*run[:-1], "--reduced-decode").out
+    assert "decoded at 200 x 100" in text
+
+
 def test_a_picture_of_one_pixel_runs(edgekit: Command, bundle: Path) -> None:
     Image.new("L", (1, 1), 7).save("dot.png")
     result = edgekit("run", "d.bundle", "--image", "dot.png")
@@ -174,6 +189,8 @@ def test_a_picture_of_one_pixel_runs(edgekit: Command, bundle: Path) -> None:
         (["detector.toml", "--image", "street.png"], "random ones find nothing"),
         (["small.toml", "--image", "street.png"], "has no recipe of a detector"),
         (["d.bundle", "--score", "0.5"], "belong to --image"),
+        (["d.bundle", "--reduced-decode"], "belong to --image"),
+        (["d.bundle", "--image", "street.png", "--reduced-decode"], "only a JPEG can be decoded"),
         (["d.bundle", "--image", "street.png", "--input", "image=a.npy"], "are for arrays"),
     ],
 )

@@ -48,6 +48,14 @@ def test_a_profile_has_the_fields_that_scripts_rely_on(edgekit: Command, exporte
     convolutions = [kernel for kernel in file["kernels"] if kernel["operator"] == "Conv"]
     assert convolutions
     assert any(kernel["module"] for kernel in convolutions)  # rewrites make some that have none
+    columns = {
+        "name", "module", "inputs", "outputs", "macs", "parameters", "parameter_bytes", "p50_ms", "p90_ms", "share",
+        "gmacs_per_s", "macs_per_byte", "bound", "activation_bytes", "live_bytes", "provider", "partition",
+        "element_type", "is_integer", "is_aligned",
+    }  # fmt: skip
+    assert all(columns <= set(kernel) for kernel in file["kernels"])
+    assert sum(kernel["share"] for kernel in file["kernels"]) == pytest.approx(1)
+    assert all(kernel["parameters"] for kernel in convolutions)
     assert found["kernels_ms"] == pytest.approx(sum(kernel["p50_ms"] for kernel in file["kernels"]))
     assert found["files"] == json.loads((exported / "onnx" / "manifest.json").read_text())["files"]
 
@@ -115,10 +123,18 @@ def test_a_core_ml_bundle_is_not_timed_in_the_interpreter(edgekit: Command, expo
         (("--baseline", "none.json"), "cannot be read"),
         (("--baseline", "none.json", "--max-regression", "much"), "no share"),
         (("--device", "phone"), "is no device: give local, ssh://"),
-        (("--device", "phone", "--from", "none.json"), "give --from or --device"),
+        (("--device", "phone", "--from", "none.json"), "nothing is measured; leave --device away"),
         (("--from", "none.json"), "cannot be read"),
-        (("--image", "photo.jpg", "--device", "ssh://board"), "measured on this machine"),
-        (("--provider", "QNNExecutionProvider"), "name a --device"),
+        (("--image", "photo.jpg", "--device", "ssh://board"), "on this machine only"),
+        (("--provider", "QNNExecutionProvider"), "has no QNNExecutionProvider"),
+        (("--from", "none.json", "--threads", "1"), "nothing is measured; leave --threads away"),
+        (("--from", "none.json", "--seconds", "3"), "nothing is measured; leave --seconds away"),
+        (("--from", "none.json", "--image", "photo.jpg"), "leave --image away"),
+        (("--device", "folder:package", "--html", "r.html"), "leave --html away"),
+        (("--device", "folder:package", "--baseline", "old.json"), "leave --baseline away"),
+        (("--max-regression", "3%"), "There is no --baseline"),
+        (("--image", "a.jpg", "--video", "a.mp4"), "Give one of"),
+        (("--latent", "a.npy", "--provider", "QNNExecutionProvider"), "leave --latent away"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_sentence(

@@ -41,7 +41,7 @@ def test_pairs_are_run_in_turns_and_their_ratio_has_an_interval(
         now[0] += seconds * (1 + 9 * min(1.0, now[0] / 60))
 
     found = compare(
-        ("a", "b"), (lambda: run("a", 0.01), lambda: run("b", 0.012)), TimingOptions(30), 1
+        ("a", "b"), (lambda: run("a", 0.01), lambda: run("b", 0.012)), TimingOptions(30), 1, HERE
     )
     assert found.ratio == pytest.approx(1.2, rel=0.02)
     assert found.interval.low <= found.ratio <= found.interval.high
@@ -61,7 +61,7 @@ def test_a_ratio_whose_interval_holds_one_shows_no_difference(
     def run() -> None:
         now[0] += 0.01 * float(random.uniform(0.5, 1.5))
 
-    found = compare(("a", "b"), (run, run), TimingOptions(5), 1)
+    found = compare(("a", "b"), (run, run), TimingOptions(5), 1, HERE)
     assert found.text().startswith("no difference is shown")
 
 

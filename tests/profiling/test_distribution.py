@@ -13,24 +13,24 @@ def noisy(random: np.random.Generator, count: int, memory: float) -> list[float]
     state, found = 0.0, []
     for _ in range(count):
         state = memory * state + random.standard_normal()
-        found.append(10 + math.exp(0.4 * state))
+        found.append(10 + math.exp(0.4 * state))  # of median 11
     return found
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.5])
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
 def test_the_interval_holds_the_median_of_all_there_could_be_in_95_of_100(memory: float) -> None:
     random = np.random.default_rng(0)
-    true = float(np.median(noisy(random, 200_000, memory)))
+    true = 11.0
     held = 0
     for _ in range(400):
         found = median_interval(noisy(random, 400, memory))
         held += found.low <= true <= found.high
-    assert 0.93 * 400 <= held < 400
+    assert (0.93 if memory < 0.9 else 0.9) * 400 <= held < 400
 
 
 def test_two_profiles_of_one_thing_agree_within_their_intervals_in_95_of_100() -> None:
     random = np.random.default_rng(1)
-    pairs = [[median_interval(noisy(random, 300, 0.3)) for _ in range(2)] for _ in range(300)]
+    pairs = [[median_interval(noisy(random, 300, 0.9)) for _ in range(2)] for _ in range(300)]
     assert sum(a.overlaps(b) for a, b in pairs) >= 0.95 * 300
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekit.backends.onnx.module_note import MODULE_NOTE
 from edgekit.backends.onnx.session import SessionOptions
 from edgekit.profiling.kernels import profile_kernels
 from edgekit.profiling.macs import macs
@@ -113,3 +115,52 @@ def test_ceilings_are_measured_and_tell_what_waits_for_memory() -> None:
     ridge = found.ridge_macs_per_byte
     assert found.bound(round(2 * ridge * 1000), 1000) == "compute"
     assert found.bound(round(0.5 * ridge * 1000), 1000) == "memory"
+
+
+def test_a_kernel_of_8_bit_codes_has_its_module_its_parameters_and_its_own_layout(
+    tmp_path: Path,
+) -> None:
+    """onnxruntime fuses the nodes around it, renames it and moves its channels to the end."""
+    random = np.random.default_rng(0)
+    constants = {
+        "s": np.float32(0.02), "z": np.uint8(7), "ws": np.full(16, 0.01, np.float32), "wz": np.zeros(16, np.int8),
+        "w": random.integers(-100, 100, (16, 3, 3, 3)).astype(np.int8),
+    }  # fmt: skip
+    convolution = helper.make_node("Conv", ["xd", "wd"], ["c"], "conv", pads=[1, 1, 1, 1])
+    convolution.metadata_props.add(key=MODULE_NOTE, value="stem.0")
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        convolution,
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        helper.make_node("DequantizeLinear", ["cq", "s", "z"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "codes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 16, 8, 8))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, str(tmp_path / "codes.onnx"))
+    feeds = {"x": random.random((1, 3, 8, 8), np.float32)}
+    found = profile_kernels(tmp_path / "codes.onnx", feeds, SessionOptions(1), FLAT, 1)
+    (kernel,) = [one for one in found.kernels if "Conv" in one.operator]
+    assert kernel.module == "stem.0"
+    assert kernel.parameters == 16 * 27
+    assert kernel.macs == 16 * 8 * 8 * 27
+    assert kernel.outputs == ((1, 16, 8, 8),)
+    assert kernel.is_aligned
+    assert kernel.is_integer or kernel.operator != "QLinearConv"
+
+
+def test_stretches_of_one_provider_are_numbered_and_shares_are_of_all(tmp_path: Path) -> None:
+    feeds = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    found = profile_kernels(written(tmp_path), feeds, SessionOptions(1), FLAT, runs=2)
+    first, *others = found.kernels
+    mixed = replace(
+        found, kernels=(first, replace(first, provider="XnnpackExecutionProvider"), *others)
+    )
+    told = mixed.to_json(2 * mixed.summed_ms)["kernels"]
+    assert [kernel["partition"] for kernel in told] == [0, 1] + [2] * len(others)
+    assert sum(kernel["share"] for kernel in told) == pytest.approx(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from edgekit.bundle import open_bundle
 from edgekit.cli.main import run_command
 from edgekit.errors import LinkError, MissingEnvironmentError, UsageError
 from edgekit.profiling.devices import remote
+from edgekit.profiling.devices.device import find_device
+from edgekit.profiling.devices.here import HereLink
+from edgekit.profiling.devices.pairs import compare_over
 from edgekit.profiling.devices.remote import measure_over
 from edgekit.profiling.devices.ssh import SshLink
 from edgekit.profiling.of_bundle import ProfileOptions
@@ -156,3 +160,85 @@ def test_a_device_that_does_not_answer_is_one_sentence(small: Path, sshd: Sshd) 
     with pytest.raises(LinkError, match="cannot be reached") as caught:
         measure_over(away, open_bundle(small), QUICK, silent)
     assert "refused" in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["raise MemoryError", "os.kill(os.getpid(), 9)"])
+def test_a_model_that_does_not_fit_into_the_device_s_memory_is_one_sentence(
+    there: SshLink, small: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch, fault: str,
+) -> None:  # fmt: skip
+    """As Python says it, and as a system does."""
+    place = tmp_path_factory.mktemp("runner") / "edgekit_runner.py"
+    text = remote.runner_file().read_text()
+    assert "is_cold = forget_files(folder)" in text
+    place.write_text(text.replace("is_cold = forget_files(folder)", fault))
+    monkeypatch.setattr(remote, "runner_file", lambda: place)
+    with pytest.raises(MissingEnvironmentError, match="more memory than the device has"):
+        measure_over(there, open_bundle(small), QUICK, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_of_another_architecture_is_named(
+    there: SshLink, small: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other") / "python3"
+    other.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xf7\x00" + bytes(44))
+    other.chmod(0o755)
+    foreign = SshLink(there.host, there.port, str(other), str(tmp_path))
+    with pytest.raises(MissingEnvironmentError, match=r"does not run onnxruntime \(.*python3"):
+        measure_over(foreign, open_bundle(small), QUICK, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_bundles_of_one_name_are_run_in_turns_there(
+    there: SshLink,
+    small: Path,
+    tiled: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    other = tmp_path_factory.mktemp("other") / small.name
+    shutil.copytree(tiled, other)
+    found = compare_over(there, (open_bundle(small), open_bundle(other)), QUICK, silent)
+    assert found.names == ("small", "small")
+    assert len(found.ratios) >= 10
+    assert found.ratio > 1  # four tiles
+    assert [golden.passed for golden in found.goldens] == [True, True]
+    assert found.incomplete == ""
+    assert found.machine.runtime.startswith("onnxruntime")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pairs_until_the_runner_was_killed_are_kept_and_marked(
+    there: SshLink, small: Path, tiled: Path, tmp_path: Path
+) -> None:
+    def kill_after_some(step: str) -> None:
+        if step == "pairs of runs":
+            for process in Path("/proc").glob("[0-9]*"):
+                if _is_runner(process, tmp_path):
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    found = compare_over(there, (open_bundle(small), open_bundle(tiled)), LONG, kill_after_some)
+    assert "was killed" in found.incomplete
+    assert len(found.ratios) > 3
+    assert "incomplete" in found.text()
+    assert found.to_json()["complete"] is False
+
+
+def test_a_provider_of_this_machine_is_measured_by_the_runner(small: Path, tmp_path: Path) -> None:
+    here = HereLink(temporary=str(tmp_path))
+    found = measure_over(here, open_bundle(small), QUICK, silent)
+    assert found.golden is not None
+    assert found.golden.passed
+    assert list(tmp_path.iterdir()) == []
+    unknown = ProfileOptions(1, TimingOptions(0.2), provider="QNNExecutionProvider")
+    with pytest.raises(UsageError, match="has no QNNExecutionProvider"):
+        measure_over(here, open_bundle(small), unknown, silent)
+
+
+def test_two_bundles_are_no_package_and_nothing_for_the_perf_tool(small: Path) -> None:
+    bundles = (open_bundle(small), open_bundle(small))
+    with pytest.raises(UsageError, match="holds one bundle"):
+        find_device("folder:package").compare(bundles, QUICK, silent)
+    with pytest.raises(UsageError, match="one file after the other"):
+        find_device("adb://x/data/onnxruntime_perf_test").compare(bundles, QUICK, silent)

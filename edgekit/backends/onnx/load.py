@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -40,17 +40,26 @@ class OnnxRunnable:
         self.session = session
         self.reference = f"onnxruntime {onnxruntime.__version__} CPU"
         self.input_shapes = {item.name: tuple(item.shape) for item in session.get_inputs()}
+        self.output_names = [item.name for item in session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(self.output_names, self.prepared(inputs)(), strict=True))
+
+    def prepared(self, inputs: Mapping[str, Array]) -> Callable[[], list[Array]]:
+        """Outputs of these inputs, which are checked here and not once more with each call."""
         check_inputs(inputs, self.input_shapes, self.path.name)
-        names = [item.name for item in self.session.get_outputs()]
-        try:
-            results = self.session.run(names, {name: inputs[name] for name in self.input_shapes})
-        except Exception as error:  # one class per status code: wrong type, index out of range, ...
-            raise UsageError(
-                f"{self.path.name} cannot compute with this input: {first_line(error)}."
-            ) from error
-        return dict(zip(names, results, strict=True))
+        feeds = {name: inputs[name] for name in self.input_shapes}
+
+        def outputs() -> list[Array]:
+            try:
+                found: list[Array] = self.session.run(self.output_names, feeds)
+            except Exception as error:  # one class per status code: wrong type, index out of range
+                raise UsageError(
+                    f"{self.path.name} cannot compute with this input: {first_line(error)}."
+                ) from error
+            return found
+
+        return outputs
 
     def trace(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
         """Every node's outputs, from a copy of the model that returns them all, not optimised."""

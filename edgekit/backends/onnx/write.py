@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir
@@ -125,8 +126,11 @@ def _strip_build_traces(model: onnx.ModelProto) -> None:
 
 
 def _name_modules(model: onnx.ModelProto, program: Program) -> None:
-    """The exporter keeps the names of a program's values."""
-    paths = {node.name: module_path(node) for node in program.exported.graph.nodes}
+    """The exporter keeps the names of a program's values, but for those of its outputs."""
+    graph = program.exported.graph
+    paths = {node.name: module_path(node) for node in graph.nodes}
+    results: Any = graph.output_node().args[0]
+    paths |= {spec.name: module_path(node) for spec, node in zip(program.outputs, results)}
     for node in model.graph.node:
         path = next(filter(None, map(paths.get, node.output)), None)
         if path is not None:

@@ -10,12 +10,15 @@ from typing import Protocol
 
 from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
+from edgekit.profiling.comparison import Comparison
 from edgekit.profiling.devices.adb import AdbLink
 from edgekit.profiling.devices.folder import write_package
+from edgekit.profiling.devices.here import HereLink
+from edgekit.profiling.devices.pairs import compare_over
 from edgekit.profiling.devices.perf_tool import is_perf_tool, measure_by_tool
 from edgekit.profiling.devices.remote import measure_over
 from edgekit.profiling.devices.ssh import SshLink
-from edgekit.profiling.of_bundle import CPU, ProfileOptions, profile_bundle
+from edgekit.profiling.of_bundle import CPU, ProfileOptions, compare_bundles, profile_bundle
 from edgekit.profiling.result import Profile
 
 Progress = Callable[[str], None]
@@ -37,16 +40,26 @@ class Device(Protocol):
         Raises UsageError, or MissingEnvironmentError where the device cannot be reached or lacks something.
         """
 
+    def compare(
+        self, bundles: tuple[Bundle, Bundle], options: ProfileOptions, progress: Progress
+    ) -> Comparison:
+        """In turns. Raises the same, and UsageError where bundles cannot be run so."""
+
 
 @dataclass(frozen=True)
 class Local:
     def measure(self, bundle: Bundle, options: ProfileOptions, progress: Progress) -> Profile:
         if options.provider != CPU:
-            raise UsageError(
-                f"Here bundles are measured with {CPU}; `python -m edgekit_runner --provider {options.provider}` "
-                "measures with another, or name a --device."
-            )
+            return measure_over(HereLink(), bundle, options, progress)
         return profile_bundle(bundle, options, progress)
+
+    def compare(
+        self, bundles: tuple[Bundle, Bundle], options: ProfileOptions, progress: Progress
+    ) -> Comparison:
+        if options.provider != CPU:
+            return compare_over(HereLink(), bundles, options, progress)
+        progress("pairs of runs")
+        return compare_bundles(*bundles, options)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,16 @@ class Remote:
             return measure_by_tool(self.link, bundle, options, progress)
         return measure_over(self.link, bundle, options, progress)
 
+    def compare(
+        self, bundles: tuple[Bundle, Bundle], options: ProfileOptions, progress: Progress
+    ) -> Comparison:
+        if is_perf_tool(self.link.python):
+            raise UsageError(
+                "onnxruntime's perf tool runs one file after the other, so what the device does meanwhile would be "
+                "in their ratio; name a Python there, or profile each of them."
+            )
+        return compare_over(self.link, bundles, options, progress)
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -66,6 +89,17 @@ class Folder:
     def measure(self, bundle: Bundle, options: ProfileOptions, progress: Progress) -> Path:
         progress("package")
         return write_package(self.path, bundle, options)
+
+    def compare(
+        self,
+        bundles: tuple[Bundle, Bundle],  # noqa: ARG002
+        options: ProfileOptions,  # noqa: ARG002
+        progress: Progress,  # noqa: ARG002
+    ) -> Comparison:
+        raise UsageError(
+            "A package holds one bundle; make one of each, and give the report of the first as --baseline to "
+            "`edgekit profile --from` of the other."
+        )
 
 
 def find_device(name: str) -> Device:

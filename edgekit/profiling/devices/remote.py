@@ -26,13 +26,14 @@ RUNNER = "edgekit_runner.py"
 PREFIX = "edgekit-"
 """Of folders on a device."""
 SAID_BY_RUNNER = "edgekit_runner: "
-NO_FOLDER, NO_RUNTIME = 90, 91
+NO_FOLDER, NO_RUNTIME, NO_MEMORY = 90, 91, 92
 KILLED = 128 + 9
 SPARE_BYTES = 1 << 20
 """For the runner, and its report."""
 STEPS = {
     "device": "opening", "load_ms": "golden", "golden": "latency", "latency_ms": "latency",
     "throughput_per_s": "layers", "layers": "ceilings", "roofline": "memory",
+    "bundles": "pairs of runs",
 }  # fmt: skip
 """What the runner does next, by the field that it told at last."""
 
@@ -48,10 +49,14 @@ def bundle_files(bundle: Bundle) -> dict[str, Path]:
 
 
 def runner_arguments(bundle: Bundle, options: ProfileOptions) -> list[str]:
+    return [RUNNER, f"./{bundle.path.resolve().name}", *runner_options(options)]
+
+
+def runner_options(options: ProfileOptions) -> list[str]:
     timing = options.timing
     words = [
-        RUNNER, f"./{bundle.path.resolve().name}", "--threads", str(options.threads),
-        "--seconds", f"{timing.seconds:g}", "--least-runs", str(timing.least_runs),
+        "--threads", str(options.threads), "--seconds", f"{timing.seconds:g}",
+        "--least-runs", str(timing.least_runs),
     ]  # fmt: skip
     return words if options.provider == CPU else [*words, "--provider", options.provider]
 
@@ -59,20 +64,32 @@ def runner_arguments(bundle: Bundle, options: ProfileOptions) -> list[str]:
 def measure_over(
     link: Link, bundle: Bundle, options: ProfileOptions, progress: Callable[[str], None]
 ) -> Profile:
-    """Nothing stays on the device, even if the link breaks: the script there cleans up after itself.
+    """A measurement that broke off after its first samples is a Profile that says so.
 
-    A measurement that broke off after its first samples is a Profile that says so. Raises UsageError,
-    MissingEnvironmentError or LinkError.
+    Raises UsageError, MissingEnvironmentError or LinkError.
     """
     require_measurable(bundle)
+    words = runner_arguments(bundle, options)
+    ended = run_there(link, bundle_files(bundle), words, progress)
+    reason = reason_of(link, ended, needed="latency_ms")
+    found = parse_report(ended.told, f"What {link.name} told", bundle)
+    return replace(found, incomplete=reason) if reason else found
+
+
+def run_there(
+    link: Link, files: dict[str, Path], words: list[str], progress: Callable[[str], None]
+) -> Ended:
+    """The runner with these arguments, in a folder of these files.
+
+    Nothing stays on the device, even if the link breaks: the script there cleans up after itself.
+    """
     progress("connecting")
     link.connect()
-    files = bundle_files(bundle)
     folder = _new_folder(link, sum(path.stat().st_size for path in files.values()))
     try:
         progress("copying")
         link.push({RUNNER: runner_file(), **files}, folder)
-        return _run(link, bundle, options, folder, progress)
+        return _run(link, words, folder, progress)
     finally:
         _command(link, f"rm -rf {shlex.quote(folder)}")
 
@@ -120,15 +137,9 @@ def _new_folder(link: Link, needed_bytes: int) -> str:
     return folder
 
 
-def _run(
-    link: Link,
-    bundle: Bundle,
-    options: ProfileOptions,
-    folder: str,
-    progress: Callable[[str], None],
-) -> Profile:
+def _run(link: Link, words: list[str], folder: str, progress: Callable[[str], None]) -> Ended:
     where = shlex.quote(folder)
-    words = [link.python, *runner_arguments(bundle, options), "--stream"]
+    words = [link.python, *words, "--stream"]
     script = (
         f"trap 'rm -rf {where}' EXIT\ntrap 'exit 1' HUP INT TERM\n"
         # What onnxruntime's profiler writes goes with the rest, even if the runner is killed.
@@ -152,11 +163,13 @@ def _run(
             running.wait()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    return _understood(link, bundle, _Ended(code, said, told))
+    return Ended(code, said, told)
 
 
 @dataclass(frozen=True)
-class _Ended:
+class Ended:
+    """A runner, of itself or not."""
+
     code: int
     said: str
     """On stderr, at last."""
@@ -164,26 +177,30 @@ class _Ended:
     """The last whole report."""
 
 
-def _understood(link: Link, bundle: Bundle, ended: _Ended) -> Profile:
+def reason_of(link: Link, ended: Ended, needed: str) -> str:
+    """Why the runner did not come to its end, as a clause; "" if it did.
+
+    Raises UsageError, MissingEnvironmentError or LinkError if it had not told the field `needed` by then.
+    """
     reason = _reason(link, ended)
-    if reason and "latency_ms" not in _fields(ended.told):
+    if reason and needed not in _fields(ended.told):
         told = f"Nothing was measured on {link.name}: {reason}."
-        if last_line(ended.said).startswith(SAID_BY_RUNNER):
+        if ended.code != NO_MEMORY and last_line(ended.said).startswith(SAID_BY_RUNNER):
             raise UsageError(told)
         lost = link.failure(ended.code, ended.said)
         raise LinkError(told) if lost else MissingEnvironmentError(told)
-    found = parse_report(ended.told, f"What {link.name} told", bundle)
-    return replace(found, incomplete=reason) if reason else found
+    return reason
 
 
-def _reason(link: Link, ended: _Ended) -> str:
-    """Why the runner did not come to its end; "" if it did."""
+def _reason(link: Link, ended: Ended) -> str:
     if ended.code == 0 and ended.told:
         return ""
     if broken := link.failure(ended.code, ended.said):
         return f"the connection was lost ({broken})"
     if ended.code == KILLED:
         return "the runner was killed there, as systems do that are out of memory"
+    if ended.code == NO_MEMORY:
+        return "the model needs more memory than the device has; export a smaller one, or with --memory-budget"
     said = last_line(ended.said)
     if said.startswith(SAID_BY_RUNNER):
         return said.removeprefix(SAID_BY_RUNNER)
