@@ -43,7 +43,7 @@ def video_ways(bundle: Bundle, file: Runnable, clip: Path, threads: int) -> tupl
         return (
             Step("read", frames.read),
             Step("decode", frames.decode),
-            Step("colour", lambda frame: _picture(frame, smaller)),
+            Step("colour", lambda frame: frames.picture(frame, smaller)),
             *answered(bundle, file, written),
         )
 
@@ -90,6 +90,8 @@ class Clip:
         self.stream.thread_count = threads
         self.packets = self.container.demux(self.stream)
         self.waiting: deque[Any] = deque()
+        # One for all frames: each frame's own is set up anew, five times the work at 640x272.
+        self.scaler = pyav().video.reformatter.VideoReformatter()
 
     @property
     def rate(self) -> Fraction:
@@ -113,6 +115,19 @@ class Clip:
             packet = self._packet()
         raise UsageError(f"{self.path} has no frame that can be decoded in {MOST_PACKETS} packets.")
 
+    def picture(self, frame: Any, smaller: ImageContract | None) -> Image.Image:
+        """A frame in RGB as it is shown, or no larger than the network needs: the scaler reads YUV, half as many bytes."""
+        size = {}
+        if smaller is not None:
+            is_turned = frame.rotation % 180 != 0
+            stored = (frame.width, frame.height)
+            spare = 1 / CROPPED if isinstance(smaller.output, Logits) else 1.0
+            least = enough(stored[::-1] if is_turned else stored, smaller, spare)
+            size = dict(zip(("width", "height"), least[::-1] if is_turned else least))
+        coloured = self.scaler.reformat(frame, format="rgb24", **size)
+        picture = Image.fromarray(coloured.to_ndarray())  # `to_image` copies line by line in Python
+        return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+
     def _packet(self) -> Any:
         packet = next(self.packets, None)
         if packet is None:
@@ -126,19 +141,6 @@ class Clip:
             return list(packet.decode())
         except (pyav().FFmpegError, OSError) as error:
             raise UsageError(f"{self.path} cannot be decoded: {first_line(error)}.") from error
-
-
-def _picture(frame: Any, smaller: ImageContract | None) -> Image.Image:
-    """A frame in RGB as it is shown, or no larger than the network needs: the scaler reads YUV, half as many bytes."""
-    size = {}
-    if smaller is not None:
-        is_turned = frame.rotation % 180 != 0
-        stored = (frame.width, frame.height)
-        spare = 1 / CROPPED if isinstance(smaller.output, Logits) else 1.0
-        least = enough(stored[::-1] if is_turned else stored, smaller, spare)
-        size = dict(zip(("width", "height"), least[::-1] if is_turned else least))
-    picture: Image.Image = frame.to_image(**size)
-    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
 
 
 class Encoder:
