@@ -1,7 +1,9 @@
 package edgekit.plan
 
+import java.io.Closeable
+
 /** A model file that a runtime has opened. */
-interface Model : AutoCloseable {
+interface Model : Closeable {
     fun run(inputs: Map<String, Tensor>): Map<String, Tensor>
 
     override fun close() {}
