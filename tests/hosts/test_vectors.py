@@ -128,21 +128,70 @@ def test_edgekits_runner_makes_the_calls_and_the_outputs(name: str) -> None:
                 runnable.run(given(run))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_runner_of_boards_makes_the_calls_and_refuses_other_shapes(name: str) -> None:
-    data = vector(name)
-    board = loaded("edgekit_runner_under_test", runner_file())
-    calls: list[Json] = []
-    model: Any = board.Model.__new__(board.Model)  # without onnxruntime's sessions
+def on_a_board(runner: dict[str, Any], data: Json, calls: list[Json]) -> Any:
+    """A model of the runner for boards, without onnxruntime's sessions."""
+    model: Any = runner["Model"].__new__(runner["Model"])
     model.plan = data["plan"]
     model.manifest = {"outputs": [{"name": output} for output in data["outputs"]]}
     model.opened = {
         file: regenerate.StandIn(file, stand_in, calls) for file, stand_in in data["models"].items()
     }
+    return model
+
+
+def runner_of(source: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "edgekit_runner", "__file__": str(runner_file())}
+    exec(compile(source, "edgekit_runner.py", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_runner_of_boards_makes_the_calls_and_refuses_other_shapes(name: str) -> None:
+    data = vector(name)
+    runner = runner_of(runner_file().read_text(encoding="utf-8"))
+    calls: list[Json] = []
+    model = on_a_board(runner, data, calls)
     for index, run in enumerate(data["runs"]):
         calls.clear()
         if index == 0:
             check(run, calls, model.run(given(run)))
         else:
-            with pytest.raises(board.RunnerError, match="shape"):
+            with pytest.raises(runner["RunnerError"], match="shape"):
                 model.run(given(run))
+
+
+MISTAKES = {
+    "the whole output is written": ('if window["take"] is not None:', "if False:"),
+    "windows have equal shares": ('* window["share"]', "* 1.0"),
+    "a mean is a sum": ("written.mean(axis=axes", "written.sum(axis=axes"),
+    "strips share what they keep": ('kept[strip, port["state"]]', 'kept[0, port["state"]]'),
+    "a strip forgets while others run": ("if not turns:", "if True:"),
+    "only the first state is kept": (
+        'kept[strip, port["state"]] = made[port["name"]]',
+        'kept.setdefault((strip, port["state"]), made[port["name"]])',
+    ),
+    "an empty part is fed": ("if part.size:", "if True:"),
+    "all windows read the first": ('source[at(window["read"])]', "source[at(stage['windows'][0]['read'])]"),
+    "all windows write the first": ('result[at(window["write"])]', "result[at(stage['windows'][0]['write'])]"),
+    "all columns are the first": ('slice(*plan["columns"][name])', 'slice(*plan["columns"][outputs[0]])'),
+    "one model serves all": ('stage["models"][window["model"]]', 'stage["models"][0]'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_host_that_makes_a_mistake_does_not_pass(mistake: str) -> None:
+    right, wrong = MISTAKES[mistake]
+    source = runner_file().read_text(encoding="utf-8")
+    assert right in source
+    runner = runner_of(source.replace(right, wrong))
+    assert not all(passes(runner, vector(name)) for name in CASES)
+
+
+def passes(runner: dict[str, Any], data: Json) -> bool:
+    calls: list[Json] = []
+    run = data["runs"][0]
+    try:
+        check(run, calls, on_a_board(runner, data, calls).run(given(run)))
+    except (AssertionError, KeyError, ValueError):
+        return False
+    return True

@@ -19,7 +19,6 @@ android {
     buildFeatures {
         buildConfig = true
     }
-    sourceSets["main"].java.srcDir("src/main/kotlin")
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_17
         targetCompatibility = JavaVersion.VERSION_17

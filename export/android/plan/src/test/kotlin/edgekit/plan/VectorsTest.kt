@@ -32,7 +32,7 @@ class VectorsTest {
             if (run.optBoolean("refused")) {
                 try {
                     runner.run(input)
-                } catch (_: Fault) {
+                } catch (expected: Fault) {
                     continue
                 }
                 fail("$where was not refused")
@@ -95,8 +95,8 @@ private class StandIn(private val file: String, data: JSONObject, private val ca
     override fun run(inputs: Map<String, Tensor>): Map<String, Tensor> {
         calls += Call(file, inputs)
         val names = inputs.keys.sorted()
-        val shares = names.indices.sumBy { it + 1 }
-        val level = names.withIndex().sumByDouble { (place, name) -> (place + 1) * weighted(inputs.getValue(name)) } / shares
+        val shares = names.indices.map { it + 1 }.sum()
+        val level = names.mapIndexed { place, name -> (place + 1) * weighted(inputs.getValue(name)) }.sum() / shares
         return shapes.withIndex().associate { (place, output) ->
             val (name, shape) = output
             name to Tensor(shape, FloatArray(Tensor.elements(shape)) { (level + (number + place) / 2.0 + it % 8 / 8.0).toFloat() })
