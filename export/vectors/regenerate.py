@@ -220,10 +220,12 @@ def vector(name: str, case: Case) -> dict[str, Any]:
         plan, parts = planned_programs(
             model, program, case.request, "model.onnx", one_file=case.one_file
         )
+    names = plain_names(plan, {spec.name for spec in (*program.inputs, *program.outputs)})
+    data = renamed(json.loads(json.dumps(plan.to_json())), names)  # its boxes are tuples
     models = {
         file: {
             "number": number,
-            "outputs": {spec.name: list(spec.shape) for spec in part.outputs},
+            "outputs": {names.get(spec.name, spec.name): list(spec.shape) for spec in part.outputs},
         }
         for number, (file, part) in enumerate(sorted(parts.items()))
     }
@@ -231,11 +233,35 @@ def vector(name: str, case: Case) -> dict[str, Any]:
         "vector": 1,
         "name": name,
         "about": case.about,
-        "plan": json.loads(json.dumps(plan.to_json())),  # its boxes are tuples
+        "plan": data,
         "outputs": [spec.name for spec in program.outputs],
         "models": models,
-        "runs": [run(plan, program, models, shape) for shape in shapes(plan, case)],
+        "runs": [run(Plan.from_json(data), program, models, shape) for shape in shapes(plan, case)],
     }
+
+
+def plain_names(plan: Plan, doors: set[str]) -> dict[str, str]:
+    """Instead of the names that the graph gave: those change with versions of torch, and mean nothing."""
+    names: dict[str, str] = {}
+    for stage in plan.stages:
+        for name in (stage.source, stage.result, stage.input, stage.output):
+            if name not in doors:
+                names.setdefault(name, f"between_{len(names)}")
+        for model in stage.models:
+            for side, ports in (("before", model.before), ("after", model.after)):
+                for port in ports:
+                    state = names.setdefault(port.state, f"kept_{len(names)}")
+                    names.setdefault(port.name, f"{state}_{side}")
+    return names
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """No field of a plan has the name of a tensor in these networks."""
+    if isinstance(value, dict):
+        return {names.get(key, key): renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [renamed(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def tiled_throughout(program: Program, tiling: Tiling) -> Written:
