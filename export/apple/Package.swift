@@ -2,14 +2,17 @@
 import PackageDescription
 
 let package = Package(
-    name: "edgekit-measure",
+    name: "edgekit-apple",
     platforms: [.macOS(.v13), .iOS(.v16)],
     products: [
-        .library(name: "Measuring", targets: ["Measuring"]),
+        .library(name: "EdgekitBundle", targets: ["EdgekitBundle"]),
+        .library(name: "EdgekitPage", targets: ["EdgekitPage"]),
         .executable(name: "edgekit-measure", targets: ["edgekit-measure"]),
     ],
     targets: [
-        .target(name: "Measuring"),
-        .executableTarget(name: "edgekit-measure", dependencies: ["Measuring"]),
+        .target(name: "EdgekitBundle"),
+        .target(name: "EdgekitPage", dependencies: ["EdgekitBundle"]),
+        .executableTarget(name: "edgekit-measure", dependencies: ["EdgekitBundle"]),
+        .testTarget(name: "EdgekitBundleTests", dependencies: ["EdgekitBundle"]),
     ]
 )

@@ -239,6 +239,12 @@ class Model:
         plan, outputs = self.plan, [spec["name"] for spec in self.manifest["outputs"]]
         if plan is None:
             return next(iter(self.opened.values())).run(inputs)
+        for name, given in inputs.items():
+            if list(given.shape) != plan["tensors"][name]["shape"]:
+                planned = plan["tensors"][name]["shape"]
+                raise RunnerError(
+                    f"{name} has the shape {list(given.shape)}, and the plan {planned}."
+                )
         stages = plan["stages"]
         if plan["columns"] and len(stages) == 1 and len(stages[0]["windows"]) == 1:
             return self.opened[stages[0]["models"][0]["file"]].run(inputs)
