@@ -13,6 +13,7 @@ from edgekit.compress.pruning.allocation import allocate, allocate_uniformly
 from edgekit.compress.pruning.channels import ChannelGroup, channel_groups
 from edgekit.compress.pruning.compensation import narrowed
 from edgekit.compress.pruning.graph import ChannelGraph
+from edgekit.compress.pruning.heads import with_heads
 from edgekit.compress.pruning.importance import Batch, scores
 from edgekit.compress.pruning.latency_table import LatencyTable
 from edgekit.compress.pruning.layers import Costs, LayerCost, Macs, Widths, weighted_layers
@@ -189,7 +190,7 @@ def prunable_groups(
             raise UsageError(f"The network has no module '{path}' to leave as it is.")
     try:
         graph = ChannelGraph(traced, inputs)
-        groups = channel_groups(graph)
+        groups = with_heads(channel_groups(graph), graph)
     except Exception as error:  # the library traces any network, and fails in any way
         raise UsageError(
             f"The dependencies of channels cannot be traced ({type(error).__name__}: {first_line(error)})."
