@@ -133,8 +133,7 @@ def prune_model(
     Raises UsageError for a network of which no channel can be told to be free.
     """
     inputs = small_inputs(model)
-    batches = [(item,) if isinstance(item, Tensor) else tuple(item) for item in data or ()]
-    batches = batches or [model.example_inputs]
+    batches = batches_of(model, data)
     progress("trace")
     traced = copy.deepcopy(model.module).eval()
     for parameter in traced.parameters():
@@ -165,7 +164,7 @@ def prune_model(
     measured_on = [batch[: len(inputs)] for batch in batches]
     progress("cut")
     narrow = narrowed(model.module, groups, removed, measured_on if data else [])
-    recipe = _recipe_of(model, narrow)
+    recipe = recipe_of(model, narrow)
     made = replace(model, module=narrow, recipe=recipe, name=recipe.name if recipe else model.name)
     full = {group.name: group.atoms for group in groups}
     return Pruned(
@@ -198,7 +197,7 @@ def prunable_groups(
     last = graph.output_layers()
     candidates, kept = [], []
     for group in groups:
-        if any(_within(place.path, options.ignored) for place in group.members):
+        if any(within(place.path, options.ignored) for place in group.members):
             kept.append(Kept(group.name, "that was asked for"))
         elif last.intersection(group.makers):
             kept.append(Kept(group.name, "these channels are the network's output"))
@@ -208,11 +207,17 @@ def prunable_groups(
     return sound, kept + refused
 
 
-def _within(path: str, ignored: Sequence[str]) -> bool:
+def batches_of(model: Model, data: Sequence[Tensor | Batch] | None) -> list[Batch]:
+    """As tuples; without data, the model's example."""
+    batches = [(item,) if isinstance(item, Tensor) else tuple(item) for item in data or ()]
+    return batches or [model.example_inputs]
+
+
+def within(path: str, ignored: Sequence[str]) -> bool:
     return any(path == one or path.startswith(f"{one}.") for one in ignored)
 
 
-def _recipe_of(model: Model, narrow: nn.Module) -> Recipe | None:
+def recipe_of(model: Model, narrow: nn.Module) -> Recipe | None:
     """The recipe of a network that is narrower than the architecture says."""
     recipe = model.recipe
     if recipe is None:

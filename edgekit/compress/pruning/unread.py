@@ -1,0 +1,59 @@
+"""Channels that no layer reads, since all weights which would are zeros: leaving them out changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from edgekit.compress.pruning.channels import ChannelGroup
+from edgekit.compress.pruning.options import PruneOptions
+from edgekit.compress.pruning.pruned import prunable_groups
+from edgekit.compress.pruning.removal import remove_channels
+from edgekit.compress.pruning.small_inputs import small_inputs
+from edgekit.compress.pruning.soundness import read_parts
+from edgekit.model import Model
+
+
+def without_unread(model: Model) -> tuple[nn.Module, dict[str, int]]:
+    """The network, or a copy without them, and how many atoms of which group went; one of each stays."""
+    if not any(_has_zero_columns(module) for module in model.module.modules()):
+        return model.module, {}
+    traced = copy.deepcopy(model.module).eval()
+    for parameter in traced.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    groups, _ = prunable_groups(traced, small_inputs(model), PruneOptions())
+    unread = {group.name: unread_atoms(model.module, group) for group in groups}
+    gone = {name: atoms for name, atoms in unread.items() if atoms}
+    if not gone:
+        return model.module, {}
+    network = remove_channels(copy.deepcopy(model.module), groups, gone)
+    return network, {name: len(atoms) for name, atoms in gone.items()}
+
+
+def unread_atoms(network: nn.Module, group: ChannelGroup) -> Sequence[int]:
+    """None of a group that passes a norm over its channels, whose statistics they take part in."""
+    for place in group.members:
+        if place.side == "passes" and _is_over_channels(network.get_submodule(place.path)):
+            return ()
+    found = [atom for atom in range(group.atoms) if _is_unread(network, group, atom)]
+    return found[: group.atoms - 1]
+
+
+def _is_unread(network: nn.Module, group: ChannelGroup, atom: int) -> bool:
+    return not any(
+        part.count_nonzero()
+        for place in group.readers
+        for part in read_parts(network.get_submodule(place.path), group.members[place][atom])
+    )
+
+
+def _is_over_channels(module: nn.Module) -> bool:
+    return not isinstance(
+        module, nn.modules.batchnorm._BatchNorm | nn.modules.conv._ConvNd | nn.PReLU
+    )
+
+
+def _has_zero_columns(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and not bool(module.weight.detach().any(0).all())
