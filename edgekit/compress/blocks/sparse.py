@@ -124,9 +124,7 @@ def block_prune_model(
     progress("channels that nothing reads")
     smaller, channels_gone = without_unread(replace(model, module=network))
     recipe = recipe_of(model, smaller)
-    made = replace(
-        model, module=smaller, recipe=recipe, name=recipe.name if recipe else model.name
-    )
+    made = replace(model, module=smaller, recipe=recipe, name=recipe.name if recipe else model.name)
     return BlockPruned(
         made, report, options, (_numbers(model.module), _numbers(smaller, zeros=False)), channels_gone,
         quality(model.module, smaller, batches),

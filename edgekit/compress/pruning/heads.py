@@ -18,9 +18,7 @@ def with_heads(groups: list[ChannelGroup], graph: ChannelGraph) -> list[ChannelG
         for path, module in graph.model.named_modules()
         if isinstance(module, Attention)
     }
-    return [
-        _heads(group, found[group.name]) if group.name in found else group for group in groups
-    ]
+    return [_heads(group, found[group.name]) if group.name in found else group for group in groups]
 
 
 def _heads(group: ChannelGroup, attention: Attention) -> ChannelGroup:

@@ -9,9 +9,8 @@ from torch import nn
 
 from edgekit.compress.pruning.channels import ChannelGroup
 from edgekit.compress.pruning.options import PruneOptions
-from edgekit.compress.pruning.pruned import prunable_groups
+from edgekit.compress.pruning.pruned import traced_groups
 from edgekit.compress.pruning.removal import remove_channels
-from edgekit.compress.pruning.small_inputs import small_inputs
 from edgekit.compress.pruning.soundness import read_parts
 from edgekit.model import Model
 
@@ -20,10 +19,7 @@ def without_unread(model: Model) -> tuple[nn.Module, dict[str, int]]:
     """The network, or a copy without them, and how many atoms of which group went; one of each stays."""
     if not any(_has_zero_columns(module) for module in model.module.modules()):
         return model.module, {}
-    traced = copy.deepcopy(model.module).eval()
-    for parameter in traced.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    groups, _ = prunable_groups(traced, small_inputs(model), PruneOptions())
+    groups = traced_groups(model, PruneOptions())[1]
     unread = {group.name: unread_atoms(model.module, group) for group in groups}
     gone = {name: atoms for name, atoms in unread.items() if atoms}
     if not gone:

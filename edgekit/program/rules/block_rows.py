@@ -100,9 +100,7 @@ class BlockRows(Rule):
         return whole if bias is None else edit.call(aten.add.Tensor, whole, bias)
 
     @staticmethod
-    def _product(
-        match: BlockSparse, band: Band, parts: dict[int, Node], edit: GraphEditor
-    ) -> Node:
+    def _product(match: BlockSparse, band: Band, parts: dict[int, Node], edit: GraphEditor) -> Node:
         given = [parts[block] for block in band.blocks]
         x = given[0] if len(given) == 1 else edit.call(aten.cat.default, given, -1)
         rows = match.weight[band.first : band.last]
