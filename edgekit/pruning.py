@@ -27,7 +27,7 @@ from edgekit.recipe import is_recipe_folder
 from edgekit.recipe_file import recipe_text
 
 REPORT = "pruning.json"
-Narrower = TypeVar("Narrower", Pruned, BlockPruned)
+Narrower = TypeVar("Narrower", bound=Pruned | BlockPruned)
 
 
 def prune(

@@ -61,7 +61,7 @@ def curves(
         network.zero_grad()
         with torch.enable_grad():
             squares = [made.square().mean() for made in tensors_of(network(*batch))]
-            torch.stack(squares).sum().backward()
+            torch.stack(squares).sum().backward()  # type: ignore[no-untyped-call]
         for path, weight in weights.items():
             assert weight.grad is not None
             changed = (weight.detach() * weight.grad).double()

@@ -13,7 +13,7 @@ def block_sums(values: Tensor, block: Block) -> Tensor:
     high, wide = block
     rows, columns = values.shape
     padded = F.pad(values, (0, -columns % wide, 0, -rows % high))
-    return padded.unflatten(1, (-1, wide)).unflatten(0, (-1, high)).sum((1, 3))
+    return padded.view(-1, high, padded.shape[1] // wide, wide).sum((1, 3))
 
 
 def spread(of_blocks: Tensor, shape: tuple[int, ...], block: Block) -> Tensor:

@@ -180,11 +180,10 @@ class MaskedNetwork(nn.Module):
         """A Lagrangian, whose multipliers climb as the rest descends."""
         gap = F.relu(self.left() - self._keep)
         terms = torch.stack([gap, gap.square()])
-        multipliers = (PACE * self.multipliers).exp()
+        multipliers: Tensor = (PACE * self.multipliers).exp()
         # Its value moves atoms; the gradient of the multipliers has the other sign.
-        return (multipliers.detach() * terms - multipliers * terms.detach()).sum() + (
-            multipliers * terms
-        ).detach().sum()
+        climbing = (multipliers - multipliers.detach()) * terms.detach()
+        return (multipliers.detach() * terms - climbing).sum()
 
     def scores(self) -> dict[str, Tensor]:
         """Information that passes each atom, by group."""

@@ -103,9 +103,8 @@ class BlockRows(Rule):
     def _product(match: BlockSparse, band: Band, parts: dict[int, Node], edit: GraphEditor) -> Node:
         given = [parts[block] for block in band.blocks]
         x = given[0] if len(given) == 1 else edit.call(aten.cat.default, given, -1)
-        rows = match.weight[band.first : band.last]
-        blocks = rows.split(match.wide, dim=1)
-        weight = torch.cat([blocks[block] for block in band.blocks], 1)
+        rows, wide = match.weight[band.first : band.last], match.wide
+        weight = torch.cat([rows[:, b * wide : (b + 1) * wide] for b in band.blocks], 1)
         return edit.call(aten.linear.default, x, edit.constant(weight))
 
 
@@ -125,7 +124,7 @@ def _in_bands(weight: Tensor) -> tuple[int, tuple[Band, ...]] | None:
 def _used(weight: Tensor, high: int, wide: int) -> Tensor:
     rows, columns = weight.shape
     padded = F.pad((weight != 0).float(), (0, -columns % wide, 0, -rows % high))
-    return padded.unflatten(1, (-1, wide)).unflatten(0, (-1, high)).amax((1, 3)).bool()
+    return padded.view(-1, high, padded.shape[1] // wide, wide).amax((1, 3)).bool()
 
 
 def _bands(used: Tensor, high: int, rows: int) -> tuple[Band, ...]:
