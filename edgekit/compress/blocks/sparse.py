@@ -36,7 +36,7 @@ class LayerBlocks:
     blocks: int
     gone: int
     macs: tuple[int, int]
-    """Before, and of the blocks that stay."""
+    """Before, and of the numbers that are no zeros, without channels that nothing reads."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,11 @@ def block_prune_model(
     else:
         going = going_by_magnitude(layers, options)
     network = copy.deepcopy(model.module)
-    report = tuple(_zeroed(network, layer, going, options.block) for layer in layers)
+    for layer in layers:
+        _zero(network, layer, going, options.block)
     progress("channels that nothing reads")
     smaller, channels_gone = without_unread(replace(model, module=network))
+    report = tuple(_left(smaller, layer, going, options.block) for layer in layers)
     recipe = recipe_of(model, smaller)
     made = replace(model, module=smaller, recipe=recipe, name=recipe.name if recipe else model.name)
     return BlockPruned(
@@ -154,14 +156,19 @@ def candidates(model: Model, options: BlockOptions) -> list[Layer]:
 
 
 @torch.no_grad()
-def _zeroed(network: nn.Module, layer: Layer, going: Going, block: Block) -> LayerBlocks:
+def _zero(network: nn.Module, layer: Layer, going: Going, block: Block) -> None:
     weight = network.get_submodule(layer.path).get_parameter("weight")
     stays = torch.ones_like(block_sums(weight, block))
     stays.view(-1)[going[layer.path]] = 0
-    kept = spread(stays, weight.shape, block)
-    weight.mul_(kept)
-    left = round(layer.macs * float(kept.double().mean()))
-    return LayerBlocks(layer.path, stays.numel(), len(going[layer.path]), (layer.macs, left))
+    weight.mul_(spread(stays, weight.shape, block))
+
+
+def _left(smaller: nn.Module, layer: Layer, going: Going, block: Block) -> LayerBlocks:
+    whole = layer.module.get_parameter("weight")
+    weight = smaller.get_submodule(layer.path).get_parameter("weight")
+    left = layer.macs * int(weight.count_nonzero()) // whole.numel()
+    blocks = block_sums(torch.ones_like(whole), block).numel()
+    return LayerBlocks(layer.path, blocks, len(going[layer.path]), (layer.macs, left))
 
 
 def _numbers(network: nn.Module, *, zeros: bool = True) -> int:

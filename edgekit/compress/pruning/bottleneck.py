@@ -183,7 +183,8 @@ class MaskedNetwork(nn.Module):
         multipliers: Tensor = (PACE * self.multipliers).exp()
         # Its value moves atoms; the gradient of the multipliers has the other sign.
         climbing = (multipliers - multipliers.detach()) * terms.detach()
-        return (multipliers.detach() * terms - climbing).sum()
+        total: Tensor = (multipliers.detach() * terms - climbing).sum()
+        return total
 
     def scores(self) -> dict[str, Tensor]:
         """Information that passes each atom, by group."""
