@@ -63,7 +63,9 @@ def prune_by_bottleneck(
     progress("trace")
     _, groups, kept = traced_groups(model, structure)
     torch.manual_seed(seed)
-    masked = MaskedNetwork(model.module, model.example_inputs, groups, options.keep)
+    # By cosine, the mean learning rate is half of the first one.
+    pace = 2 / (options.steps * chosen.learning_rate)
+    masked = MaskedNetwork(model.module, model.example_inputs, groups, options.keep, pace)
     for parameter in masked.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     on_inputs = OnInputs(training)

@@ -29,13 +29,13 @@ def convolutions() -> Model:
 
 def masked(model: Model, keep: float = 0.5) -> tuple[MaskedNetwork, list[ChannelGroup]]:
     groups = traced_groups(model, BottleneckOptions(1, keep).structure)[1]
-    return MaskedNetwork(model.module, model.example_inputs, groups, keep).eval(), groups
+    return MaskedNetwork(model.module, model.example_inputs, groups, keep, 1.0).eval(), groups
 
 
 def test_information_is_half_the_logarithm_of_signal_to_noise() -> None:
-    mask = Mask(3)
+    mask = Mask(3, pace=1.0)
     with torch.no_grad():
-        mask.widened.copy_(torch.tensor([0.0, 0.1, 0.3]))
+        mask.widened.copy_(torch.tensor([0.0, 0.2, 0.4]))
     ratio = mask.log_ratio.exp()
     torch.testing.assert_close(mask.information, (1 + ratio).log() / 2)
     mask.train().draw(20_000)
@@ -51,8 +51,8 @@ def test_a_mask_of_zeros_is_the_group_unread_and_folds_into_weights() -> None:
     assert isinstance(mask, Mask)
     torch.testing.assert_close(network(IMAGES).output, model.module(IMAGES))
     with torch.no_grad():
-        mask.moved[3:6] = -0.2  # a mean of zero
-        mask.moved[7] = 0.1
+        mask.moved[3:6] = -1.0  # a mean of zero
+        mask.moved[7] = 0.5
     found = network(IMAGES).output
     with torch.no_grad(), unread(model.module, [group], {group.name: [3, 4, 5]}):
         model.module[2].weight[:, 7] *= 1.5
@@ -68,12 +68,12 @@ def test_the_work_left_is_that_of_the_atoms_which_are_present() -> None:
     assert isinstance(mask, Mask)
     assert float(network.left()) > 0.95
     with torch.no_grad():
-        mask.widened[:8] = 1.0  # noise of e^15
+        mask.widened[:8] = 1.5  # noise of e^13
     assert float(network.left()) == pytest.approx(0.5, abs=0.02)
     assert float(network.overrun()) < 0.05
     rest = network.information()
     with torch.no_grad():
-        mask.widened[8:] = 1.0
+        mask.widened[8:] = 1.5
     assert float(network.information()) < 0.01 * float(rest)
 
 

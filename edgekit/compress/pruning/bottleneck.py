@@ -24,9 +24,9 @@ from edgekit.errors import UsageError
 
 FIRST_LOG_VARIANCE = -5.0
 """At the beginning nearly all passes; from VIBNet's -9 the way is longer."""
-PACE = 20.0
-"""Variances and multipliers move so much faster than weights at one learning rate."""
-PACE_OF_MEANS = 5.0
+WAY_OF_VARIANCES = 12.0
+WAY_OF_MULTIPLIERS = 4.0
+"""That logarithms may go in a training; means may go 1, from 1 to nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,27 @@ class Masked(NamedTuple):
 
 
 class Mask(nn.Module):
-    """Of one group, by atom."""
+    """Of one group, by atom. `pace` times what a parameter moves in a training is about 1."""
 
-    def __init__(self, atoms: int) -> None:
+    def __init__(self, atoms: int, pace: float) -> None:
         super().__init__()
+        self.pace = pace
         self.moved = nn.Parameter(torch.zeros(atoms))
         self.widened = nn.Parameter(torch.zeros(atoms))
         self.drawn: Tensor = torch.ones(1, atoms)
 
     @property
     def mean(self) -> Tensor:
-        return 1 + PACE_OF_MEANS * self.moved
+        return 1 + self.pace * self.moved
+
+    @property
+    def log_variance(self) -> Tensor:
+        return FIRST_LOG_VARIANCE + WAY_OF_VARIANCES * self.pace * self.widened
 
     @property
     def log_ratio(self) -> Tensor:
         """log(mu²/sigma²)."""
-        log_variance = FIRST_LOG_VARIANCE + PACE * self.widened
-        return self.mean.square().clamp_min(1e-12).log() - log_variance
+        return self.mean.square().clamp_min(1e-12).log() - self.log_variance
 
     @property
     def information(self) -> Tensor:
@@ -95,8 +99,7 @@ class Mask(nn.Module):
         """For each item of a batch, atoms; in eval mode, means."""
         mean = self.mean.expand(items if self.training else 1, -1)
         if self.training:
-            deviation = (FIRST_LOG_VARIANCE / 2 + PACE * self.widened / 2).exp()
-            mean = mean + deviation * torch.randn_like(mean)
+            mean = mean + (self.log_variance / 2).exp() * torch.randn_like(mean)
         self.drawn = mean
 
 
@@ -134,16 +137,17 @@ class MaskedNetwork(nn.Module):
         inputs: tuple[Tensor, ...],
         groups: Sequence[ChannelGroup],
         keep: float,
+        pace: float,
     ) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
-        self.masks = nn.ModuleList(Mask(group.atoms) for group in groups)
+        self.masks = nn.ModuleList(Mask(group.atoms, pace) for group in groups)
         self.multipliers = nn.Parameter(torch.zeros(2))
         self._names = [group.name for group in groups]
         # Without the library's graph, which cannot be copied.
         plain = [replace(group, traced=None) for group in groups]
         self._costs = Costs(weighted_layers(network, inputs), plain, Macs())
-        self._keep = keep
+        self._keep, self._pace = keep, pace
         full = {group.name: group.atoms for group in groups}
         self._whole = self._costs.total(full)
         self._shares = [
@@ -180,7 +184,7 @@ class MaskedNetwork(nn.Module):
         """A Lagrangian, whose multipliers climb as the rest descends."""
         gap = F.relu(self.left() - self._keep)
         terms = torch.stack([gap, gap.square()])
-        multipliers: Tensor = (PACE * self.multipliers).exp()
+        multipliers: Tensor = (WAY_OF_MULTIPLIERS * self._pace * self.multipliers).exp()
         # Its value moves atoms; the gradient of the multipliers has the other sign.
         climbing = (multipliers - multipliers.detach()) * terms.detach()
         total: Tensor = (multipliers.detach() * terms - climbing).sum()
