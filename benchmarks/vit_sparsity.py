@@ -6,7 +6,7 @@
 
 Trains the transformer on labels, then leaves out blocks of its linear layers by magnitude and by LPViT's estimate (with
 and without power), and heads and hidden units by their effect on the output and by masks that are trained (VIB).
-Everything learns again for --again steps from the whole network; masks train for as many before. Accuracy is that on
+Everything learns again for --again steps from the whole network; masks train for --masks steps before. Accuracy is that on
 --test held-out pictures, untrained and trained. With --times: medians of onnxruntime's processor time in turns, one thread,
 of two blocks of DeiT-Tiny at 224x224 with blocks of 32x32, dense, with zeros and as bands of blocks; and file sizes, also of
 Core ML packages.
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("vit-sparsity.run"))
     parser.add_argument("--steps", type=int, default=400, help="of the whole network")
     parser.add_argument("--again", type=int, default=60, help="of each smaller one")
+    parser.add_argument("--masks", type=int, default=240)
     parser.add_argument("--keep", type=float, nargs="*", default=[0.5, 0.25])
     parser.add_argument("--test", type=int, default=2000)
     parser.add_argument("--times", action="store_true")
@@ -102,7 +103,7 @@ def accuracies(asked: argparse.Namespace) -> None:
     for keep in asked.keep:
         blocks = BlockOptions(keep, (16, 16))
         channels = PruneOptions(keep, round_to=16, ratios="importance", ignored=RESIDUAL)
-        masks = BottleneckOptions(asked.again, keep, 16, ignored=RESIDUAL)
+        masks = BottleneckOptions(asked.masks, keep, 16, ignored=RESIDUAL)
         rows: dict[str, Pruned | BlockPruned] = {
             "blocks, magnitude": block_prune_model(whole, replace(blocks, by=Magnitude()), batches),
             "blocks, LPViT without power": block_prune_model(

@@ -66,15 +66,15 @@ def test_the_work_left_is_that_of_the_atoms_which_are_present() -> None:
     network, _ = masked(convolutions())
     mask = network.masks[0]
     assert isinstance(mask, Mask)
-    assert float(network.left()) > 0.95
+    assert network.left().item() > 0.95
     with torch.no_grad():
         mask.widened[:8] = 1.5  # noise of e^13
-    assert float(network.left()) == pytest.approx(0.5, abs=0.02)
-    assert float(network.overrun()) < 0.05
+    assert network.left().item() == pytest.approx(0.5, abs=0.02)
+    assert network.overrun().item() < 0.05
     rest = network.information()
     with torch.no_grad():
         mask.widened[8:] = 1.5
-    assert float(network.information()) < 0.01 * float(rest)
+    assert network.information().item() < 0.01 * rest.item()
 
 
 def test_multipliers_climb_while_too_much_is_left() -> None:

@@ -191,11 +191,12 @@ class MaskedNetwork(nn.Module):
         return total
 
     def scores(self) -> dict[str, Tensor]:
-        """Information that passes each atom, by group."""
-        return {
-            name: mask.information.detach().double()
-            for name, mask in zip(self._names, self._each_mask())
-        }
+        """Of each group's atoms: information that passes, weighted as in the loss.
+
+        With its share of the work, so that an allocation by work takes atoms in the order of what passes them.
+        """
+        triples = zip(self._names, self._shares, self._each_mask())
+        return {name: share * mask.information.detach().double() for name, share, mask in triples}
 
     @torch.no_grad()
     def folded(self, groups: Sequence[ChannelGroup]) -> nn.Module:
