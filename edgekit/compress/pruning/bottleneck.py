@@ -178,7 +178,8 @@ class MaskedNetwork(nn.Module):
             for name, mask in zip(self._names, self._each_mask())
         }
         left: Any = self._costs.total(widths)
-        return left / self._whole
+        share: Tensor = left / self._whole
+        return share
 
     def overrun(self) -> Tensor:
         """A Lagrangian, whose multipliers climb as the rest descends."""
