@@ -1,4 +1,4 @@
-"""`edgekit.prune`: a narrower model, its folder on the disk, and training that brings quality back."""
+"""`edgekit.prune`: a narrower or sparser model, its folder on the disk, and training that brings quality back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from edgekit.bundle import new_folder
+from edgekit.compress.blocks.options import BlockOptions
+from edgekit.compress.blocks.sparse import BlockPruned, block_prune_model
 from edgekit.compress.pruning.compensation import nearest
 from edgekit.compress.pruning.importance import Batch
 from edgekit.compress.pruning.options import PruneOptions
@@ -24,16 +27,19 @@ from edgekit.recipe import is_recipe_folder
 from edgekit.recipe_file import recipe_text
 
 REPORT = "pruning.json"
+Narrower = TypeVar("Narrower", bound=Pruned | BlockPruned)
 
 
 def prune(
     model: Model | nn.Module,
-    options: PruneOptions | None = None,
+    options: PruneOptions | BlockOptions | None = None,
     data: Sequence[Tensor | Batch] | None = None,
     *,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Model:
-    """A copy of the model with fewer channels, in eval mode and untrained since; `edgekit prune --help`.
+    """A copy of the model with fewer channels, or with `BlockOptions` with blocks of zeros in linear layers.
+
+    It is in eval mode and untrained since; `edgekit prune --help`.
 
     Args:
         model: or any module, whose inputs are those of the first batch; with a loss, the first of each.
@@ -48,10 +54,12 @@ def prune(
                 "A module that is no Model is pruned with data: batches of its inputs."
             )
         first = data[0]
-        labelled = options is not None and options.loss is not None
+        labelled = isinstance(options, PruneOptions) and options.loss is not None
         if labelled and not isinstance(first, Tensor):
             first = first[0]
         model = model_of_module(model, first)
+    if isinstance(options, BlockOptions):
+        return block_prune_model(model, options, data, progress).model
     return prune_model(model, options or PruneOptions(), data, progress).model
 
 
@@ -60,7 +68,7 @@ def is_pruned(folder: Path) -> bool:
     return is_recipe_folder(folder) and (folder / REPORT).is_file()
 
 
-def write_pruned(pruned: Pruned, folder: Path, *, force: bool = False) -> None:
+def write_pruned(pruned: Pruned | BlockPruned, folder: Path, *, force: bool = False) -> None:
     """A recipe with its weights, which stands wherever a model's name does, and `pruning.json`.
 
     Raises:
@@ -82,7 +90,7 @@ def write_pruned(pruned: Pruned, folder: Path, *, force: bool = False) -> None:
 
 
 def recovered(
-    pruned: Pruned,
+    pruned: Narrower,
     whole: Model,
     training: Inputs,
     steps: int,
@@ -92,11 +100,14 @@ def recovered(
     resume: bool = False,
     workers: int = 0,
     progress: Callable[[str], None] = lambda _line: None,
-) -> Pruned:
-    """The same, trained to match the whole model, with the quality that it has then. Raises what `distill` raises."""
+) -> Narrower:
+    """The same, trained to match the whole model, with the quality that it has then; blocks of zeros stay zeros.
+
+    Raises what `distill` raises.
+    """
     model = recover(
         pruned.model, whole, training, steps, run=run, resume=resume, workers=workers,
-        progress=progress,
+        zeros_stay=isinstance(pruned, BlockPruned), progress=progress,
     )  # fmt: skip
     batches = [(batch,) for batch in measured_on]
     model = replace(model, module=nearest(whole.module, [model.module], batches))

@@ -45,6 +45,7 @@ SMALL = {
     "codenet-d": (64, 96, None),
     "codenet-e": (64, 96, None),
     "efficientnet-lite0": (32, 64, None),
+    "deit-tiny": (32, 64, None),
     "resnet-50": (32, 64, None),
     "resnet-101": (32, 64, None),
     "resnet-152": (32, 64, None),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.distillation.hardware import Hardware
+from edgekit.distillation.held_zeros import hold_zeros, release
 from edgekit.distillation.loop import Progress, distill, silent
 from edgekit.distillation.losses import (
     Loss,
@@ -67,6 +68,7 @@ def recover(
     resume: bool = False,
     workers: int = 0,
     hardware: Hardware | None = None,
+    zeros_stay: bool = False,
     progress: Progress = silent,
 ) -> Model:
     """The pruned model with weights that were trained for `steps`. Raises what `distill` raises."""
@@ -75,6 +77,8 @@ def recover(
     network = copy.deepcopy(pruned.module)
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
+    if zeros_stay:
+        hold_zeros(network)
     stage = Stage(
         "recover", [Loss("output", match_outputs)], steps,
         optimiser=AdamW(chosen.learning_rate, weight_decay=chosen.weight_decay, eps=1e-8),
@@ -86,6 +90,7 @@ def recover(
         Tapped(network, forward=on_inputs), teacher, inputs.items, [stage],
         run=run, seed=seed, resume=resume, workers=workers, hardware=hardware, progress=progress,
     )  # fmt: skip
+    release(distilled.model.module)
     trained = f"{pruned.name}, {STUDENT} of {steps} steps"
     return replace(pruned, module=distilled.model.module, weights=trained)
 

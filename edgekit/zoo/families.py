@@ -29,6 +29,7 @@ from edgekit.zoo.ssd_mobilenet import SSDMobileNetConfig, ssd_mobilenet
 from edgekit.zoo.turbo_vaed import TurboVAEDConfig, TurboVAEDDecoder
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
 from edgekit.zoo.unet import UNet, UNetConfig
+from edgekit.zoo.vision_transformer import VisionTransformer, VisionTransformerConfig
 
 FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "turbo-vaed": lambda sizes: TurboVAEDDecoder(TurboVAEDConfig(**sizes)),
@@ -45,6 +46,7 @@ FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "resnet": lambda sizes: ResNet(ResNetConfig(**sizes)),
     "densenet": lambda sizes: DenseNet(DenseNetConfig(**sizes)),
     "inception-v3": lambda sizes: InceptionV3(InceptionV3Config(**sizes)),
+    "vision-transformer": lambda sizes: VisionTransformer(VisionTransformerConfig(**sizes)),
     "split": lambda sizes: _split(SplitConfig(**sizes)),
 }
 

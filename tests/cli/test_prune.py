@@ -108,6 +108,65 @@ def test_training_brings_the_output_back(
     assert torch.isfinite(first).all()
 
 
+TRANSFORMER = """
+name = "small-transformer"
+family = "vision-transformer"
+summary = "A small transformer for tests"
+source = "tests"
+parameters = 1
+
+[architecture]
+side = 32
+patch = 8
+width = 32
+depth = 2
+heads = 2
+classes = 4
+
+[weights]
+
+[image]
+height = 32
+width = 32
+stride = 8
+order = "RGB"
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+
+[image.logits]
+classes = 4
+"""
+
+
+def test_blocks_of_a_transformer_become_zeros(
+    edgekit: Command, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small.toml").write_text(TRANSFORMER)
+    asked = ("prune", tmp_path / "small.toml", "--blocks", "8x16", "--data", folder / "pictures", "--json")  # fmt: skip
+    found = edgekit(*asked, "--keep", "0.4", "-o", tmp_path / "sparse").json()
+    assert found["macs"][1] <= 0.4 * found["macs"][0]
+    module = library.load(str(tmp_path / "sparse")).module
+    numbers = sum(int(parameter.count_nonzero()) for parameter in module.parameters())
+    assert numbers == found["parameters"][1]
+    plain = edgekit(*asked, "--importance", "magnitude", "-o", tmp_path / "plain").json()
+    assert plain["macs"][1] <= 0.5 * plain["macs"][0]
+    assert {layer["gone"] / layer["blocks"] for layer in plain["layers"]} == {0.5}
+
+
+def test_masks_are_trained_and_what_they_let_nothing_pass_of_is_cut_out(
+    edgekit: Command, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("lightning_fabric")
+    (tmp_path / "small.toml").write_text(TRANSFORMER)
+    asked = ("prune", tmp_path / "small.toml", "--masks", "4", "--round-to", "8", "--json")
+    found = edgekit(*asked, "--data", folder / "pictures", "-o", tmp_path / "narrow").json()
+    assert found["left"] <= 0.5
+    assert (tmp_path / "narrow.run.masks" / "metrics.jsonl").is_file()
+    narrow = library.load(str(tmp_path / "narrow"))
+    count = sum(parameter.numel() for parameter in narrow.module.parameters())
+    assert count == found["parameters"][1] < found["parameters"][0]
+
+
 def test_what_exists_is_kept_unless_it_is_a_pruned_folder_and_forced(
     edgekit: Command, folder: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +191,12 @@ def test_what_exists_is_kept_unless_it_is_a_pruned_folder_and_forced(
         (("--importance", "magnitud"), "did you mean 'magnitude'"),
         (("--steps", "5"), "--steps trains on --data"),
         (("--ignore", "nothing.there"), "no module 'nothing.there'"),
+        (("--blocks", "32x32", "--ratios", "scan"), "--blocks and --ratios do not belong together"),
+        (("--blocks", "32x32", "--importance", "taylor"), "second-order or magnitude"),
+        (("--blocks", "32x32"), "no linear layer of at least two blocks"),
+        (("--power", "0.5"), "--power belongs to --blocks"),
+        (("--masks", "5"), "--masks trains on --data"),
+        (("--masks-only",), "--masks-only belongs to --masks"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_sentence(

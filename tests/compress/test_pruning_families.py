@@ -28,6 +28,7 @@ SMALL = {
     "leyolo-composites": (64, 64, None),
     "codenet-a": (64, 64, None),
     "efficientnet-lite0": (32, 32, None),
+    "deit-tiny": (32, 32, None),
 }
 SLOW = {
     "turbo-vaed-cog": (16, 16, 5),

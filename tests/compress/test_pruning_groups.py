@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +13,12 @@ from torch.nn import functional as F
 
 from edgekit.compress.pruning.channels import ChannelGroup
 from edgekit.compress.pruning.graph import tensors_of
+from edgekit.compress.pruning.importance import scores
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.pruned import prunable_groups
 from edgekit.compress.pruning.removal import remove_channels
-from edgekit.compress.pruning.soundness import Kept, unread
+from edgekit.compress.pruning.soundness import Kept, sound_groups, unread
+from edgekit.zoo.vision_transformer import VisionTransformer, VisionTransformerConfig
 
 PICTURE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -242,3 +246,74 @@ def test_positions_in_the_blocks_of_a_grouped_convolution_go_together() -> None:
     assert groups["middle"].atoms == 6
     place = next(iter(groups["middle"].members))
     assert groups["middle"].members[place][1] == (1, 7, 13, 19)
+
+
+class Fused(nn.Module):
+    """Attention that is none of the zoo's: one layer makes queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.qkv, self.last = (
+            nn.Conv2d(3, 16, 2, 2),
+            nn.Linear(16, 48),
+            nn.Linear(16, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (
+            part.unflatten(-1, (2, 8)).transpose(1, 2)
+            for part in self.qkv(self.first(x).flatten(2).transpose(1, 2)).chunk(3, -1)
+        )
+        mixed = (query @ key.transpose(2, 3)).softmax(-1) @ value
+        return self.last(mixed.transpose(1, 2).flatten(2))
+
+
+def transformer() -> VisionTransformer:
+    torch.manual_seed(0)
+    return VisionTransformer(VisionTransformerConfig(8, 4, 24, 1, 3, 5)).eval()
+
+
+def test_heads_of_attention_are_atoms_beside_hidden_units_and_tokens_channels() -> None:
+    groups = {group.name: group for group in found_in(transformer())[0]}
+    assert {name: group.atoms for name, group in groups.items()} == {
+        "patch_embed.proj": 24, "blocks.0.attn.qkv": 3, "blocks.0.mlp.fc1": 96,
+    }  # fmt: skip
+    heads = groups["blocks.0.attn.qkv"]
+    made, read = heads.members.values()
+    assert made[1] == (*range(8, 16), *range(32, 40), *range(56, 64))
+    assert read[1] == tuple(range(8, 16))
+
+
+@pytest.mark.parametrize("importance", ["output", "magnitude", "fpgm", "taylor", "random"])
+def test_a_transformer_without_a_head_computes_as_if_it_were_unread(importance: Any) -> None:
+    network = transformer()
+    whole = copy.deepcopy(network).requires_grad_(True)
+    groups, _ = prunable_groups(whole, (PICTURE,), PruneOptions(ignored=("patch_embed",)))
+    ranked = scores(whole, groups, importance, [(PICTURE,)], None)
+    assert {name: len(values) for name, values in ranked.items()} == {
+        "blocks.0.attn.qkv": 3, "blocks.0.mlp.fc1": 96,
+    }  # fmt: skip
+    removed = {name: [int(values.argmin())] for name, values in ranked.items()}
+    with torch.no_grad(), unread(network, groups, removed):
+        expected = network(PICTURE)
+    with torch.no_grad():
+        found = remove_channels(copy.deepcopy(network), groups, removed)(PICTURE)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_of_another_make_is_kept_whole() -> None:
+    groups, kept = found_in(Fused())
+    assert {group.name for group in groups} == {"first"}
+    assert "qkv" in {one.name for one in kept}
+
+
+def test_a_group_with_channels_that_no_layer_has_is_refused() -> None:
+    network = transformer()
+    heads = next(group for group in found_in(network)[0] if group.name == "blocks.0.attn.qkv")
+    members = {
+        place: tuple(tuple(c + 100 for c in atom) for atom in atoms)
+        for place, atoms in heads.members.items()
+    }
+    sound, refused = sound_groups(network, (PICTURE,), [replace(heads, members=members)])
+    assert not sound
+    assert "not understood" in refused[0].reason

@@ -18,6 +18,7 @@ from edgekit.backends.coreml.image_input import without_bytes
 from edgekit.backends.coreml.limits import require_loadable
 from edgekit.backends.coreml.palettes import with_palettes
 from edgekit.backends.coreml.quiet import import_coremltools
+from edgekit.backends.coreml.sparse_weights import has_many_zeros, without_zeros
 from edgekit.backends.coreml.suppress import register as register_suppression
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, UsageError, first_line
@@ -75,6 +76,8 @@ def write(program: Program, path: Path, options: CoreMLOptions) -> None:
     if options.palette_bits is not None:
         grouped = getattr(ct.target, options.minimum_os) >= ct.target.iOS18
         model = with_palettes(model, options.palette_bits, grouped=grouped)
+    elif has_many_zeros(program):
+        model = without_zeros(model)
     require_loadable(model)
     _describe(model, program, options.notes)
     model.save(str(path))

@@ -113,7 +113,7 @@ class Costs:
     def __init__(
         self, layers: Mapping[str, Layer], groups: Iterable[ChannelGroup], cost: LayerCost
     ) -> None:
-        self._cost = cost
+        self.cost = cost
         self.unit = cost.unit
         self._layers = layers
         self._groups = {group.name: group for group in groups}
@@ -137,7 +137,7 @@ class Costs:
         return (makes, makes) if layer.is_depthwise else (reads, makes)
 
     def of_layer(self, path: str, widths: Widths) -> float:
-        return self._cost(self._layers[path], *self.channels(path, widths))
+        return self.cost(self._layers[path], *self.channels(path, widths))
 
     def total(self, widths: Widths) -> float:
         return sum(self.of_layer(path, widths) for path in self._layers)

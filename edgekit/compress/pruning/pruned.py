@@ -13,9 +13,17 @@ from edgekit.compress.pruning.allocation import allocate, allocate_uniformly
 from edgekit.compress.pruning.channels import ChannelGroup, channel_groups
 from edgekit.compress.pruning.compensation import narrowed
 from edgekit.compress.pruning.graph import ChannelGraph
+from edgekit.compress.pruning.heads import with_heads
 from edgekit.compress.pruning.importance import Batch, scores
 from edgekit.compress.pruning.latency_table import LatencyTable
-from edgekit.compress.pruning.layers import Costs, LayerCost, Macs, Widths, weighted_layers
+from edgekit.compress.pruning.layers import (
+    Costs,
+    Layer,
+    LayerCost,
+    Macs,
+    Widths,
+    weighted_layers,
+)
 from edgekit.compress.pruning.options import PruneOptions
 from edgekit.compress.pruning.quality import Quality, quality
 from edgekit.compress.pruning.sensitivity import damage_of_scores, lowest_first, scanned
@@ -131,16 +139,9 @@ def prune_model(
     Without data it is measured on the model's example, which is noise: enough for magnitudes and for a test.
     Raises UsageError for a network of which no channel can be told to be free.
     """
-    inputs = small_inputs(model)
-    batches = [(item,) if isinstance(item, Tensor) else tuple(item) for item in data or ()]
-    batches = batches or [model.example_inputs]
+    batches = batches_of(model, data)
     progress("trace")
-    traced = copy.deepcopy(model.module).eval()
-    for parameter in traced.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    groups, kept = prunable_groups(traced, inputs, options)
-    if not groups:
-        raise UsageError(f"Nothing of {model.name} can be pruned. {' '.join(sentences(kept))}")
+    traced, groups, kept = traced_groups(model, options)
     progress("scores")
     ranked = scores(traced, groups, options.importance, batches, options.loss)
     traced.requires_grad_(False)
@@ -157,26 +158,72 @@ def prune_model(
         if options.ratios == "scan":
             damages = scanned(traced, groups, ranked, batches, options.loss, progress)
         widths = allocate(groups, costs, damages, options)
+    cut = Cut(groups, kept, layers, costs, widths, ranked)
+    return cut_out(
+        model, model.module, cut, options, batches[: len(batches) if data else 0], progress
+    )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is to go."""
+
+    groups: Sequence[ChannelGroup]
+    kept: Sequence[Kept]
+    layers: Mapping[str, Layer]
+    costs: Costs
+    widths: Widths
+    scores: Mapping[str, Tensor]
+    """Of each group's atoms: the lowest go."""
+
+
+def cut_out(
+    model: Model,
+    network: nn.Module,
+    cut: Cut,
+    options: PruneOptions,
+    data: Sequence[Batch],
+    progress: Progress,
+) -> Pruned:
+    """Of `network`, which stands for the model's own; without data, as it is and measured on the model's example."""
     removed = {
-        group.name: lowest_first(ranked[group.name])[: group.atoms - widths[group.name]]
-        for group in groups
+        group.name: lowest_first(cut.scores[group.name])[: group.atoms - cut.widths[group.name]]
+        for group in cut.groups
     }
-    measured_on = [batch[: len(inputs)] for batch in batches]
+    inputs = len(model.example_inputs)
+    measured_on = [batch[:inputs] for batch in data]
     progress("cut")
-    narrow = narrowed(model.module, groups, removed, measured_on if data else [])
-    recipe = _recipe_of(model, narrow)
+    narrow = narrowed(network, cut.groups, removed, measured_on)
+    recipe = recipe_of(model, narrow)
     made = replace(model, module=narrow, recipe=recipe, name=recipe.name if recipe else model.name)
-    full = {group.name: group.atoms for group in groups}
+    full = {group.name: group.atoms for group in cut.groups}
+    layers, costs = cut.layers, cut.costs
     return Pruned(
         model=made,
-        layers=_changes(Costs(layers, groups, Macs()), costs, layers, full, widths),
-        kept=tuple(kept),
+        layers=_changes(Costs(layers, cut.groups, Macs()), costs, layers, full, cut.widths),
+        kept=tuple(cut.kept),
         parameters=(_count(model.module), _count(narrow)),
-        left=costs.total(widths) / costs.total(full),
+        left=costs.total(cut.widths) / costs.total(full),
         options=options,
-        quality=quality(model.module, narrow, measured_on),
-        latencies=tuple(cost.to_json()) if isinstance(cost, LatencyTable) else (),
+        quality=quality(model.module, narrow, measured_on or [model.example_inputs]),
+        latencies=tuple(costs.cost.to_json()) if isinstance(costs.cost, LatencyTable) else (),
     )
+
+
+def traced_groups(
+    model: Model, options: PruneOptions
+) -> tuple[nn.Module, list[ChannelGroup], list[Kept]]:
+    """A copy of the network whose parameters take gradients, what of it can be pruned, and what is kept.
+
+    Raises UsageError for a network of which no channel can be told to be free.
+    """
+    traced = copy.deepcopy(model.module).eval()
+    for parameter in traced.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    groups, kept = prunable_groups(traced, small_inputs(model), options)
+    if not groups:
+        raise UsageError(f"Nothing of {model.name} can be pruned. {' '.join(sentences(kept))}")
+    return traced, groups, kept
 
 
 def prunable_groups(
@@ -189,7 +236,7 @@ def prunable_groups(
             raise UsageError(f"The network has no module '{path}' to leave as it is.")
     try:
         graph = ChannelGraph(traced, inputs)
-        groups = channel_groups(graph)
+        groups = with_heads(channel_groups(graph), graph)
     except Exception as error:  # the library traces any network, and fails in any way
         raise UsageError(
             f"The dependencies of channels cannot be traced ({type(error).__name__}: {first_line(error)})."
@@ -197,7 +244,7 @@ def prunable_groups(
     last = graph.output_layers()
     candidates, kept = [], []
     for group in groups:
-        if any(_within(place.path, options.ignored) for place in group.members):
+        if any(within(place.path, options.ignored) for place in group.members):
             kept.append(Kept(group.name, "that was asked for"))
         elif last.intersection(group.makers):
             kept.append(Kept(group.name, "these channels are the network's output"))
@@ -207,11 +254,17 @@ def prunable_groups(
     return sound, kept + refused
 
 
-def _within(path: str, ignored: Sequence[str]) -> bool:
+def batches_of(model: Model, data: Sequence[Tensor | Batch] | None) -> list[Batch]:
+    """As tuples; without data, the model's example."""
+    batches = [(item,) if isinstance(item, Tensor) else tuple(item) for item in data or ()]
+    return batches or [model.example_inputs]
+
+
+def within(path: str, ignored: Sequence[str]) -> bool:
     return any(path == one or path.startswith(f"{one}.") for one in ignored)
 
 
-def _recipe_of(model: Model, narrow: nn.Module) -> Recipe | None:
+def recipe_of(model: Model, narrow: nn.Module) -> Recipe | None:
     """The recipe of a network that is narrower than the architecture says."""
     recipe = model.recipe
     if recipe is None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from edgekit.errors import UsageError
 from edgekit.program.rule import Rule
 from edgekit.program.rules.activation_before_shuffle import ActivationBeforeShuffle
+from edgekit.program.rules.block_rows import BlockRows
 from edgekit.program.rules.blocked_layout_entry import BlockedLayoutEntry
 from edgekit.program.rules.channels_last_shuffle import ChannelsLastShuffle
 from edgekit.program.rules.convolve_before_shuffle import ConvolveBeforeShuffle
@@ -34,6 +35,7 @@ FOR_ONE_RUNTIME = {
         TwoMoveShuffle,
         BlockedLayoutEntry,
         CropInBlockedLayout,
+        BlockRows,
     )
 }
 """Rules that a target file asks for by name, because they pay in its runtime only."""

@@ -1,0 +1,1 @@
+"""Block sparsity of linear layers (LPViT): whole tiles of their weights are zeros."""
