@@ -28,9 +28,9 @@ from edgekit.quantising import Quality, Quantisation, model_bytes, quality_of
 from edgekit.report import aligned
 from edgekit.target import Target
 
-ROUNDS = 5
+ROUNDS = 4
 """Of solving and measuring: what was measured corrects what the next one expects."""
-NEAR_DB = 0.5
+NEAR_DB = 1.0
 """Above the floor: near enough to it to stop."""
 NEAR_SHARE = 0.02
 """Below a cost's limit."""
@@ -187,7 +187,7 @@ class Search:
     def tried(self, allocation: Allocation, export: ExportOptions, number: int) -> Tried:
         coded = self.quantised(allocation)
         with TemporaryDirectory(prefix="edgekit-bits-") as folder:
-            options = replace(export, verify=False, plan=None)
+            options = replace(export, verify=False, simplify=False, plan=None)
             bundle = export_model(coded, self.target, Path(folder) / "bundle", options)[0]
             cost = model_bytes(bundle) if self.budget.of == "size" else milliseconds(bundle)
             return Tried(

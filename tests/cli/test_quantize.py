@@ -41,6 +41,7 @@ def test_quantize_writes_a_verified_bundle_and_tells_what_the_bits_cost(
     assert again.is_one_sentence()
 
 
+@pytest.mark.slow
 def test_quantize_gives_layers_their_own_bits_within_a_budget(
     edgekit: Command, place: Path, latents: Path
 ) -> None:

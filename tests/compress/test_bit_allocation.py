@@ -173,6 +173,7 @@ def test_the_bits_that_codes_need() -> None:
     ] == [2, 2, 3, 4, 7, 8]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_files_keep_within_their_budget(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
