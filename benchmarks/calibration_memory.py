@@ -1,9 +1,10 @@
-"""Memory of calibration with 10, 100 and 500 images: edgekit's histograms, and with --stock onnxruntime's.
+"""Memory of `edgekit.quantize` with 10, 100 and 500 images, its repair included; with --stock onnxruntime's calibration.
 
     OMP_NUM_THREADS=1 python benchmarks/calibration_memory.py [NAME] [--size 224x224] [--counts 10 100 500] [--stock]
 
 Each count runs in a process of its own over images of noise that are made as they are asked for. What is told
-is how far the process's peak lies above what it held before the first image.
+is how far the process's peak lies above what it held before: after a first quantisation with one image, which loads
+what every one needs.
 """
 
 from __future__ import annotations
@@ -23,11 +24,7 @@ from torch import Tensor
 
 import edgekit
 from edgekit.cli.output import parse_size
-from edgekit.compress.calibration import histograms
-from edgekit.compress.places import layers, quantised_values
-from edgekit.compress.quantise import ready_program
 from edgekit.model import Model
-from edgekit.program.editing import GraphEditor
 
 UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 """Of the peak that the system tells."""
@@ -71,11 +68,9 @@ def measured(model: Model, count: int, *, stock: bool) -> int:
     """Bytes."""
     if stock:
         return measured_stock(model, count)
-    edit = GraphEditor(ready_program(model))
-    roots = quantised_values(edit.graph, layers(edit))
-    histograms(edit.module, set(roots.values()), noise(model, 1))
+    edgekit.quantize(model, noise(model, 1))
     before = peak_bytes()
-    histograms(edit.module, set(roots.values()), noise(model, count))
+    edgekit.quantize(model, noise(model, count))
     return peak_bytes() - before
 
 

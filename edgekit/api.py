@@ -82,6 +82,7 @@ def export(
     nms: bool | Thresholds = False,
     safety: bool = False,
     palette_bits: int | None = None,
+    packed: bool = False,
 ) -> Bundle:
     """Write any module, or a loaded Model, as a bundle; see `edgekit export --help`.
 
@@ -94,7 +95,8 @@ def export(
     `nms` that of a detector suppresses overlapping boxes, with its recipe's thresholds or those given. With
     `safety` it tells the logits and features that `calibrate` makes filters of hallucinations from.
 
-    With `palette_bits` weights of a Core ML package become indices of so many bits into shared values.
+    With `palette_bits` weights of a Core ML package become indices of so many bits into shared values;
+    with `packed` those of a quantised model's ONNX file take as many bits as they have codes of.
 
     Raises:
         ConversionError: the target cannot hold the graph.
@@ -119,6 +121,7 @@ def export(
         gate_db=gate_db,
         work=InTheFile(bake_preprocessing, _suppression(model, nms), safety),
         palette_bits=palette_bits,
+        packed=packed,
     )
     return export_model(model, chosen, folder, options)[0]
 

@@ -23,6 +23,16 @@ def require_palettes(backend: Backend, target: Target, bits: int | None) -> None
     raise UsageError(f"A palette's index cannot have {bits} bits; it has {known}.")
 
 
+def require_packing(model: Model, backend: Backend, target: Target) -> None:
+    """Raises UsageError where there is nothing to pack."""
+    if model.codes is None:
+        raise UsageError("Weights of few bits are packed, and this model's are floats.")
+    if not backend.packs:
+        raise UsageError(
+            f"Files of target '{target.name}' have no packed weights; leave --packed away."
+        )
+
+
 def require_whole_codes(
     model: Model, target: Target, precision: str | None, *, evidence: bool, palettes: bool
 ) -> None:

@@ -20,7 +20,7 @@ from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write
 from edgekit.contract import TensorSpec
 from edgekit.detection.in_the_file import NETWORK_ONLY, InTheFile, with_work
 from edgekit.errors import ConversionError, ParityError, UsageError
-from edgekit.export_checks import gate_of, require_palettes, require_whole_codes
+from edgekit.export_checks import gate_of, require_packing, require_palettes, require_whole_codes
 from edgekit.export_manifest import notes_of, versions_of
 from edgekit.model import Model
 from edgekit.parity.detections import judge, shows_too_little
@@ -65,6 +65,8 @@ class ExportOptions:
     """Of a recipe's model: what its file does beside the network."""
     palette_bits: int | None = None
     """Of an index into shared values, which weights become where the format has such; gated as codes are."""
+    packed: bool = False
+    """Leave out the bits that a quantised model's weights do not need, in formats without types of few bits."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def export_model(
     backend = backend_for(target.format)
     has_palettes = options.palette_bits is not None
     require_palettes(backend, target, options.palette_bits)
+    if options.packed:
+        require_packing(model, backend, target)
     require_whole_codes(
         model, target, options.precision, evidence=options.work.evidence, palettes=has_palettes
     )
@@ -212,6 +216,8 @@ def export_model(
                 whole = plan is None or options.one_file
                 given = inputs if whole else example_inputs(ready.program)
                 simplified.append(backend.simplify(partial / name, given))
+            if options.packed:
+                backend.pack(partial / name)
         if plan is not None:
             write_plan(partial, plan)
         write_golden(partial, inputs, expected)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Codes:
     macs: int
     """Of those layers."""
     of_macs: int
+    layer_bits: Mapping[str, int] = field(default_factory=dict)
+    """Of each layer's weight, where they differ."""
 
     @property
     def integer_share(self) -> float:
@@ -46,13 +48,16 @@ class Codes:
     @property
     def overflows(self) -> bool:
         """Whether sums of two products of codes may pass 16 bits."""
-        return self.weight_bits == 8 and self.activation_bits is not None
+        most = max(self.layer_bits.values(), default=self.weight_bits)
+        return most == 8 and self.activation_bits is not None
 
     @property
     def label(self) -> str:
-        """ "w8a8", or "w4" of weights alone."""
+        """ "w8a8", or "w4" of weights alone, or "w3-7a8" where layers differ."""
         activations = "" if self.activation_bits is None else f"a{self.activation_bits}"
-        return f"w{self.weight_bits}{activations}"
+        bits = self.layer_bits.values() or (self.weight_bits,)
+        spread = f"-{max(bits)}" if min(bits) < max(bits) else ""
+        return f"w{min(bits)}{spread}{activations}"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,19 @@ class Backend(Protocol):
         """Bits of an index that weights may have into a palette of shared values."""
         ...
 
+    @property
+    def packs(self) -> bool:
+        """Whether `pack` makes codes of fewer than eight bits smaller than those of eight."""
+        ...
+
+    def code_bits(self, target: Target) -> tuple[int, ...]:
+        """Of a weight's codes: widths that take less of a file than the next one, the fewest first."""
+        ...
+
+    def code_bytes(self, count: int, bits: int) -> int:
+        """That `count` codes of a weight take, at one of those widths."""
+        ...
+
     def door_type(self, dtype: str) -> str:
         """Element type, at the file's doors, of a program's input or output."""
         ...
@@ -71,6 +84,10 @@ class Backend(Protocol):
         """What was done to the written file, or "" where the format has no simplifier."""
         ...
 
+    def pack(self, path: Path) -> None:
+        """Leave out the bits that codes of the written file's weights do not need; see `packs`."""
+        ...
+
     def load(
         self, path: Path, session: Session = "default", arena_bytes: int | None = None
     ) -> Runnable:
@@ -88,6 +105,15 @@ class OnnxBackend:
     pixels_axes: str = "NHWC"
     best_class_only: bool = False
     palettes: tuple[int, ...] = ()
+    packs: bool = True
+
+    def code_bits(self, target: Target) -> tuple[int, ...]:
+        return tuple(range(2, 9))
+
+    def code_bytes(self, count: int, bits: int) -> int:
+        from edgekit.backends.onnx.packed import packed_bytes
+
+        return packed_bytes(count, bits)
 
     def door_type(self, dtype: str) -> str:
         return dtype
@@ -116,6 +142,11 @@ class OnnxBackend:
 
         return simplify(path, inputs)
 
+    def pack(self, path: Path) -> None:
+        from edgekit.backends.onnx.packed import pack
+
+        pack(path)
+
     def load(
         self, path: Path, session: Session = "default", arena_bytes: int | None = None
     ) -> Runnable:
@@ -138,6 +169,13 @@ class CoreMLBackend:
     pixels_axes: str = "NCHW"  # of an image, which the runtime unpacks itself
     best_class_only: bool = True
     palettes: tuple[int, ...] = (1, 2, 4, 6, 8)
+    packs: bool = False
+
+    def code_bits(self, target: Target) -> tuple[int, ...]:
+        return (8,) if target.minimum_os in ("iOS16", "iOS17") else (4, 8)
+
+    def code_bytes(self, count: int, bits: int) -> int:
+        return -(-count * bits // 8)
 
     def door_type(self, dtype: str) -> str:
         return dtype if dtype in ("float32", "uint8") else "int32"
@@ -164,6 +202,9 @@ class CoreMLBackend:
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
 
+    def pack(self, path: Path) -> None:
+        """Its weights have types of four bits."""
+
     def load(
         self, path: Path, session: Session = "default", arena_bytes: int | None = None
     ) -> Runnable:
@@ -184,6 +225,13 @@ class CoreAIBackend:
     pixels_axes: str = "NHWC"
     best_class_only: bool = False
     palettes: tuple[int, ...] = ()
+    packs: bool = False
+
+    def code_bits(self, target: Target) -> tuple[int, ...]:
+        return (8,)
+
+    def code_bytes(self, count: int, bits: int) -> int:
+        return -(-count * bits // 8)
 
     def door_type(self, dtype: str) -> str:
         return dtype
@@ -209,6 +257,9 @@ class CoreAIBackend:
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
         return ""
+
+    def pack(self, path: Path) -> None:
+        """What it writes stays as it is."""
 
     def load(
         self, path: Path, session: Session = "default", arena_bytes: int | None = None

@@ -39,7 +39,7 @@ def quantize(
     ] = None,
     weights_bits: Annotated[
         int,
-        typer.Option(help="8, 4, or 7: what x86 without VNNI adds exactly under any settings."),
+        typer.Option(help="2 to 8; 7 is what x86 without VNNI adds exactly under any settings."),
     ] = 8,
     activation_bits: Annotated[
         int, typer.Option(help="8, or 0 for activations in floats: a small file, no faster.")
@@ -54,8 +54,8 @@ def quantize(
     repair: Annotated[
         str,
         typer.Option(
-            help="What makes good for rounding: nothing, statistics (of each channel), or adaquant, which takes "
-            "minutes."
+            help="What makes good for rounding: nothing, statistics (of each channel), feedback (from weight to "
+            "weight), or adaquant, which takes minutes."
         ),
     ] = "statistics",
     steps: Annotated[int, typer.Option(help="Of AdaQuant, for each layer.")] = STEPS,
@@ -67,6 +67,21 @@ def quantize(
     ] = 0,
     float_layer: Annotated[
         list[str] | None, typer.Option(help="A layer that stays in floats; may be repeated.")
+    ] = None,
+    packed: Annotated[
+        bool,
+        typer.Option("--packed", help="Of ONNX files: weights take their own bits, not 8 each."),
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Bits for each layer instead of --weights-bits for all, which are then the most: size=1MB, "
+            "latency=5ms (one thread), or with --min-psnr size or latency."
+        ),
+    ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(help="Of --budget: floor in dB on inputs held out; the cost is then least."),
     ] = None,
     memory_budget: Annotated[
         str | None,
@@ -96,7 +111,12 @@ def quantize(
             "--weights, --size and --frames belong to models with a recipe; a factory sets its own."
         )
 
+    if min_psnr is not None and budget is None:
+        raise UsageError("--min-psnr is the floor of a --budget, such as size or latency.")
+
+    from edgekit.bit_allocation import export_within
     from edgekit.bundle import require_free
+    from edgekit.compress.bit_budget import parse_budget
     from edgekit.compress.quantise_options import QuantiseOptions, Repair
     from edgekit.compress.ranges import RangeChoice
     from edgekit.contract import Size
@@ -124,8 +144,13 @@ def quantize(
         rank=rank,
     )
     planned = requested(memory_budget, tiles, None, None)
+    within = None if budget is None else parse_budget(budget, min_psnr)
     label = recipe.name if recipe else name.rpartition(":")[2]
-    kind = f"w{weights_bits}" + (f"a{activation_bits}" if activation_bits else "")
+    kind = (
+        ("" if budget is None else "mixed-")
+        + f"w{weights_bits}"
+        + (f"a{activation_bits}" if activation_bits else "")
+    )
     folder = output or Path(f"{label}-{chosen.name}-{kind}.bundle")
     require_free(folder, force=force)
 
@@ -139,8 +164,14 @@ def quantize(
         else:
             model = model_of_factory(name)
         inputs = divided(inputs_in(data, model))
-        export = ExportOptions(precision, force=force, plan=planned, gate_db=gate)
-        done = export_quantised(model, chosen, folder, inputs, options, export, show)
+        export = ExportOptions(precision, force=force, plan=planned, gate_db=gate, packed=packed)
+        if within is None:
+            done = export_quantised(model, chosen, folder, inputs, options, export, show)
+            allotted = None
+        else:
+            done, allotted = export_within(
+                model, chosen, folder, inputs, options, export, within, show
+            )
     if model.weights == RANDOM_WEIGHTS:
         typer.echo(
             f"edgekit: {name} has no weights here, so it got random ones (seed 0): what their codes cost says "
@@ -159,12 +190,15 @@ def quantize(
             "codes": done.bundle.manifest["codes"],
             "calibrated_with": len(inputs[0]),
             "quality": done.quality.to_json(),
+            "allocation": None if allotted is None else allotted.to_json(),
             "files": done.bundle.manifest["files"],
             "parity": done.report.to_json(),
             "seconds": round(seconds, 2),
         }
         print_json(found)
         return
+    if allotted is not None:
+        print(f"{allotted.table()}\n")
     print(done.report.table())
     print()
     print(done.quality.text())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 
@@ -12,12 +13,13 @@ from torch.fx import Node
 from edgekit.compress.adaquant import AdaQuant
 from edgekit.compress.calibration import Inputs, as_arguments, histograms
 from edgekit.compress.decided import Decided, LayerCodes
+from edgekit.compress.error_feedback import ErrorFeedback
 from edgekit.compress.even_norms import even_norms
 from edgekit.compress.low_rank import with_branch
 from edgekit.compress.places import TRANSPOSED, Layer, layers, quantised_values
 from edgekit.compress.quantise_options import PLAIN, QuantiseOptions
 from edgekit.compress.ranges import chosen_range
-from edgekit.compress.side_by_side import repaired
+from edgekit.compress.side_by_side import Repair, repaired
 from edgekit.compress.statistics_restored import restored
 from edgekit.compress.weight_codes import weight_codes
 from edgekit.compress.written_codes import written
@@ -43,11 +45,33 @@ def quantize(model: Model, data: Iterable[Inputs], options: QuantiseOptions = PL
     Raises UsageError for a model without layers, or data that it cannot take.
     """
     with without_torch_warnings():
-        return written(model, decide(ready_program(model), data, options))
+        return quantised(model, ready_program(model), data, options)
 
 
-def decide(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -> Decided:
-    """Of a program that is ready. Raises UsageError."""
+def quantised(
+    model: Model, program: Program, data: Iterable[Inputs], options: QuantiseOptions
+) -> Model:
+    """Of a model whose program is ready. Raises UsageError."""
+    return written(model, decide(prepare(program, data, options), options))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph in floats with all that its codes are decided by."""
+
+    edit: GraphEditor
+    layers: tuple[Layer, ...]
+    """That may have codes."""
+    of_layers: tuple[Layer, ...]
+    kept: Sequence[tuple[Tensor, ...]]
+    """Inputs for a repair."""
+    roots: Mapping[Node, Node]
+    """Values that become codes, each with the one whose scale it has."""
+    values: Mapping[Node, Affine]
+
+
+def prepare(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -> Prepared:
+    """Of a program that is ready: goes through the data once. Raises UsageError."""
     edit = GraphEditor(program)
     coming = (_taken(program, given) for given in data)
     kept = list(islice(coming, options.repair_inputs))
@@ -55,17 +79,26 @@ def decide(program: Program, data: Iterable[Inputs], options: QuantiseOptions) -
         even_norms(edit, kept, options.weight_bits)
     known = layers(edit)
     found = _chosen(known, options)
-    codes = {layer.node: _codes(edit, layer, options) for layer in found}
-    values = _values(edit, found, chain(kept, coming), options)
+    integer = [layer for layer in found if is_integer(layer, options)]
+    roots = {} if options.activation_bits is None else quantised_values(edit.graph, integer)
+    values = _values(edit, roots, chain(kept, coming), options)
+    return Prepared(edit, tuple(found), tuple(known), kept, roots, values)
+
+
+def decide(prepared: Prepared, options: QuantiseOptions) -> Decided:
+    edit, found, known = prepared.edit, prepared.layers, prepared.of_layers
+    bits = {layer.name: options.bits_of(layer.name) for layer in found}
+    codes = {layer.node: codes_of(edit, layer, bits[layer.name], options) for layer in found}
     if options.repair != "nothing" and not options.rank:
         pairs = {layer.node: (layer, codes[layer.node]) for layer in found}
-        repair = restored if options.repair == "statistics" else _adaquant(edit, found, options)
-        codes = repaired(edit, pairs, values, kept, repair)
+        repair = _repair(edit, found, options)
+        codes = repaired(edit, pairs, prepared.values, prepared.kept, repair)
     summary = Codes(
         options.weight_bits, options.activation_bits, len(found), len(known),
         sum(layer.macs for layer in found), sum(layer.macs for layer in known),
+        bits if options.layer_bits else {},
     )  # fmt: skip
-    return Decided(edit, tuple(found), codes, values, summary)
+    return Decided(edit, found, codes, prepared.values, summary)
 
 
 def _taken(program: Program, given: Inputs) -> tuple[Tensor, ...]:
@@ -89,10 +122,9 @@ def ready_program(model: Model) -> Program:
 
 def _chosen(known: list[Layer], options: QuantiseOptions) -> list[Layer]:
     names = [layer.name for layer in known]
-    if unknown := set(options.float_layers) - set(names):
-        raise UsageError(
-            f"There is no layer '{min(unknown)}' to leave in floats; there are {', '.join(names)}."
-        )
+    named = {*options.float_layers, *options.weights_alone, *options.layer_bits}
+    if unknown := named - set(names):
+        raise UsageError(f"There is no layer '{min(unknown)}'; there are {', '.join(names)}.")
     total = sum(layer.macs for layer in known)
     found = [
         layer
@@ -106,12 +138,11 @@ def _chosen(known: list[Layer], options: QuantiseOptions) -> list[Layer]:
     return found
 
 
-def _codes(edit: GraphEditor, layer: Layer, options: QuantiseOptions) -> LayerCodes:
+def codes_of(edit: GraphEditor, layer: Layer, bits: int, options: QuantiseOptions) -> LayerCodes:
+    """Of its weight, not repaired."""
     weight = _weight(edit, layer)
     bias = edit.constant_value(argument(layer.node, 2))
-    coded = partial(
-        weight_codes, axis=layer.axis, bits=options.weight_bits, choice=options.weight_range
-    )
+    coded = partial(weight_codes, axis=layer.axis, bits=bits, choice=options.weight_range)
     if not options.rank or not layer.takes_branch:
         return LayerCodes(coded(weight), bias)
     codes, branch = with_branch(weight, options.rank, coded)
@@ -119,24 +150,32 @@ def _codes(edit: GraphEditor, layer: Layer, options: QuantiseOptions) -> LayerCo
 
 
 def _values(
-    edit: GraphEditor, found: list[Layer], data: Iterable[Inputs], options: QuantiseOptions
+    edit: GraphEditor, roots: Mapping[Node, Node], data: Iterable[Inputs], options: QuantiseOptions
 ) -> Mapping[Node, Affine]:
-    bits = options.activation_bits
-    integer = [layer for layer in found if layer.node.target not in TRANSPOSED]
-    roots = {} if bits is None else quantised_values(edit.graph, integer)
+    bits = options.activation_bits or 8
     seen = histograms(edit.module, set(roots.values()), data)
     ranges = {
         node: Affine.of_range(
-            *chosen_range(values, options.activation_range, options.percentile, bits or 8),
-            bits or 8, signed=options.signed,
+            *chosen_range(values, options.activation_range, options.percentile, bits),
+            bits, signed=options.signed,
         )
         for node, values in seen.items()
     }  # fmt: skip
     return {node: ranges[root] for node, root in roots.items()}
 
 
-def _adaquant(edit: GraphEditor, found: list[Layer], options: QuantiseOptions) -> AdaQuant:
-    return AdaQuant({layer.name: _weight(edit, layer) for layer in found}, options.steps)
+def is_integer(layer: Layer, options: QuantiseOptions) -> bool:
+    """Whether it reads and gives codes."""
+    return layer.node.target not in TRANSPOSED and layer.name not in options.weights_alone
+
+
+def _repair(edit: GraphEditor, found: Sequence[Layer], options: QuantiseOptions) -> Repair:
+    if options.repair == "statistics":
+        return restored
+    weights = {layer.name: _weight(edit, layer) for layer in found}
+    return (
+        ErrorFeedback(weights) if options.repair == "feedback" else AdaQuant(weights, options.steps)
+    )
 
 
 def _weight(edit: GraphEditor, layer: Layer) -> Tensor:

@@ -41,12 +41,31 @@ def test_quantize_writes_a_verified_bundle_and_tells_what_the_bits_cost(
     assert again.is_one_sentence()
 
 
+@pytest.mark.slow
+def test_quantize_gives_layers_their_own_bits_within_a_budget(
+    edgekit: Command, place: Path, latents: Path
+) -> None:
+    result = edgekit(
+        "quantize", "small.toml", "--data", latents, "--weights-bits", 7, "--budget", "size",
+        "--min-psnr", 30, "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    facts = result.json()
+    assert facts["bundle"] == "small-mini-onnx-mixed-w7a8.bundle"
+    assert facts["parity"]["passed"] is True
+    assert facts["quality"]["outputs"][0]["psnr_db"] >= 30
+    assert facts["allocation"]["cost"] == facts["quality"]["file_bytes"]
+    assert {"name", "bits", "noise", "meaning", "bytes"} <= set(facts["allocation"]["layers"][0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (["--range", "most"], "largest, percentile, error"),
         (["--repair", "much"], "adaquant"),
-        (["--weights-bits", "3"], "bits cannot be had"),
+        (["--weights-bits", "9"], "bits cannot be had"),
+        (["--budget", "speed=1"], "no budget"),
+        (["--min-psnr", "30"], "--budget"),
         (["--rank", "4"], "low rank"),
         (["--data", "empty"], "empty"),
     ],

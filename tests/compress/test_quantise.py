@@ -225,8 +225,8 @@ def test_data_that_becomes_infinite_and_no_data_are_refused(model: Model) -> Non
         quantize(model, [], ALL)
     with pytest.raises(UsageError, match="no layer 'x'"):
         quantize(model, inputs(1), replace(ALL, float_layers=("x",)))
-    with pytest.raises(UsageError, match="5 and activations"):
-        replace(ALL, weight_bits=5)
+    with pytest.raises(UsageError, match="9 and activations"):
+        replace(ALL, weight_bits=9)
 
 
 def test_calibration_goes_through_the_data_once(model: Model) -> None:
