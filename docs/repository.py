@@ -23,13 +23,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             path = str(card)
             files.append(File.generated(config, f"cards/{card.name}", abs_src_path=path))
     linked = {
-        target
+        in_repository(file.src_uri, target)
         for file in files.documentation_pages()
         for target in LINK.findall(file.content_string)
-        if (target := in_repository(file.src_uri, target)) and not is_of_site(target)
     }
     for target in sorted(linked):
-        if (ROOT / target).is_file():  # else mkdocs says that it misses the page's link
+        if not is_of_site(target) and (ROOT / target).is_file():  # else mkdocs misses the link
             path = str(ROOT / target)
             files.append(File.generated(config, of_site(target), abs_src_path=path))
     return files

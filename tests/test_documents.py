@@ -79,6 +79,8 @@ class Reader:
     bench: Bench
     names: dict[str, Any] = field(default_factory=dict)
     server: subprocess.Popen[str] | None = None
+    seconds: list[tuple[float, str]] = field(default_factory=list)
+    """Of the processor, by command; pytest shows them with `-rP`."""
 
     def do(self, part: Part) -> None:
         if isinstance(part, WrittenFile):
@@ -108,7 +110,7 @@ class Reader:
         before = time.process_time()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = run_command(words)
-        print(f"{time.process_time() - before:6.1f} s  {where}")
+        self.seconds.append((time.process_time() - before, where))
         assert code == command.code, f"{where}\n{said.getvalue()}"
         assert printed(command.prints, said.getvalue()), f"{where} prints\n{said.getvalue()}"
         if words[0] == "export" and "-o" in words and code == 0:
@@ -165,6 +167,7 @@ def test_all_that_a_page_says_works_in_its_order(reader: Reader) -> None:
     reader.bench.files.put(what_it_runs(document), reader.folder)
     for part in parts_of(document):
         reader.do(part)
+    sys.stdout.writelines(f"{spent:6.1f} s  {where}\n" for spent, where in reader.seconds)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -206,9 +209,13 @@ def test_every_benchmark_that_is_quoted_stands_there_and_explains_itself(documen
 
 
 def test_what_a_command_says_of_its_test_is_taken_at_its_word() -> None:
-    long = command_of("edgekit distill x --steps 2000  # hours; tested with --steps 4 --workers 0", 1)
+    long = command_of(
+        "edgekit distill x --steps 2000  # hours; tested with --steps 4 --workers 0", 1
+    )
     assert long.run_as() == ["distill", "x", "--steps", "4", "--workers", "0"]
-    assert command_of("edgekit profile --device ssh://a@b  # not tested: needs a board", 1).not_tested
+    assert command_of(
+        "edgekit profile --device ssh://a@b  # not tested: needs a board", 1
+    ).not_tested
     assert command_of("edgekit export x  # ends with exit code 3", 1).code == 3
 
 
@@ -221,7 +228,9 @@ def test_lines_that_are_said_to_be_printed_are_looked_for_in_their_order() -> No
 
 
 def test_extras_that_pages_install_exist() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     for document in DOCUMENTS:
         for named in re.findall(r"pip install '\.\[([\w,]+)\]'", document.read_text("utf-8")):
             assert set(named.split(",")) <= set(extras), name_of(document)

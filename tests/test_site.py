@@ -63,7 +63,9 @@ def test_the_reference_shows_every_public_name(site: Path) -> None:
 
 def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
-        fetched = re.findall(r'<(?:link|script|img)[^>]+(?:href|src)="(https?:[^"]+)"', page.read_text("utf-8"))
+        fetched = re.findall(
+            r'<(?:link|script|img)[^>]+(?:href|src)="(https?:[^"]+)"', page.read_text("utf-8")
+        )
         assert [one for one in fetched if "canonical" not in one] == [], page.name
 
 
