@@ -167,6 +167,10 @@ def test_all_that_a_page_says_works_in_its_order(reader: Reader) -> None:
     reader.bench.files.put(what_it_runs(document), reader.folder)
     for part in parts_of(document):
         reader.do(part)
+    for drawn in reader.folder.glob("*.svg"):
+        shown = ROOT / "docs" / "pictures" / drawn.name
+        if shown.exists():
+            assert drawn.read_text() == shown.read_text(), "python benchmarks/draw_plans.py"
     sys.stdout.writelines(f"{spent:6.1f} s  {where}\n" for spent, where in reader.seconds)
 
 
