@@ -78,6 +78,8 @@ class Reader:
     folder: Path
     bench: Bench
     names: dict[str, Any] = field(default_factory=dict)
+    wrote: bool = False
+    """Files of its own, which the same words would mean on no other page."""
     server: subprocess.Popen[str] | None = None
     seconds: list[tuple[float, str]] = field(default_factory=list)
     """Of the processor, by command; pytest shows them with `-rP`."""
@@ -87,6 +89,7 @@ class Reader:
             file = self.folder / part.name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(part.text)
+            self.wrote = True
         elif isinstance(part, Example):
             where = f"{self.page}, line {part.line}"
             with contextlib.redirect_stdout(io.StringIO()):
@@ -102,8 +105,9 @@ class Reader:
             return
         if words[:2] == ["split", "send"]:
             words.append("--no-fallback")
+        shared = words[0] in ("export", "quantize") and "-o" in words and not self.wrote
         kept = self.bench.exported.get(tuple(words))
-        if kept is not None and not command.prints:
+        if shared and kept is not None and not command.prints:
             shutil.copytree(kept, self.folder / words[words.index("-o") + 1], dirs_exist_ok=True)
             return
         said = io.StringIO()
@@ -113,7 +117,7 @@ class Reader:
         self.seconds.append((time.process_time() - before, where))
         assert code == command.code, f"{where}\n{said.getvalue()}"
         assert printed(command.prints, said.getvalue()), f"{where} prints\n{said.getvalue()}"
-        if words[0] == "export" and "-o" in words and code == 0:
+        if shared and code == 0:
             kept = self.bench.files.store / "bundles" / str(len(self.bench.exported))
             made = self.folder / words[words.index("-o") + 1]
             shutil.copytree(made, kept)
