@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.card import NOT_MEASURED, card_of
+from edgekit.cli.main import run_command
 from edgekit.data_folder import data_folder
 from edgekit.errors import UsageError
 from edgekit.measured import Column, Measurement, measured_file, read_measured, record
@@ -68,6 +69,12 @@ def test_a_model_that_nothing_was_measured_of_says_so(recipe: Path) -> None:
     card = card_of(read_recipe(recipe))
     assert NOT_MEASURED in card
     assert "| parameters |" in card
+
+
+def test_the_verb_prints_the_card_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["info", "unet-c16", "--card"]) == 0
+    assert capsys.readouterr().out == card_of(find_recipe("unet-c16"))
+    assert run_command(["info", "unet-c16", "--card", "--json"]) == 2
 
 
 def test_a_damaged_file_of_measurements_is_named(recipe: Path) -> None:
