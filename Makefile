@@ -1,5 +1,6 @@
 # make demo   from nothing to a picture: installs, exports turbo-vaed to Core ML, decodes a clip with the file
 # make test   installs if needed, runs every test
+# make docs   the site, in build/site
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ STAMP := $(VENV)/.installed
 IN_PARALLEL := -n 2 --dist loadgroup
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-quick lint wheel clean
+.PHONY: demo test test-quick lint docs wheel clean
 
 demo: $(STAMP)
 	$(BIN)/edgekit export turbo-vaed --target coreml --size 144x256 --frames 36 -o demo/turbo-vaed.bundle --force
@@ -25,6 +26,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 wheel: $(STAMP)
 	rm -rf dist

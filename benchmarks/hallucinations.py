@@ -7,7 +7,7 @@
     python benchmarks/hallucinations.py composites/ before.safetensors fine-tuned.run/student.safetensors
 
 Filters are calibrated with `calibration`, mAP is that on `held-out`, and hallucinations are the boxes with a
-score above the recipe's on `near` and `far`; see make_composites.py. "mAP" counts a rejected box with a score
+score above the recipe's on `near` and `far`; see make_composites.py. With --record they are kept for the model's card. "mAP" counts a rejected box with a score
 below the recipe's; "mAP, cut" leaves it out.
 """
 
@@ -47,9 +47,16 @@ from edgekit.detection.in_the_file import with_evidence
 from edgekit.detection.known_boxes import calibrated, known_boxes
 from edgekit.detection.safety import FILTERS, Safety
 from edgekit.errors import EdgekitError
+from edgekit.measured import Column, Measurement, record, versions_here
+from edgekit.recipe import find_recipe
 from edgekit.report import aligned, json_number
 
 UNKNOWN = ("near", "far")
+COMMAND = "python benchmarks/hallucinations.py composites/ before.run/student.safetensors after.run/student.safetensors"
+COLUMNS = (
+    Column("near"), Column("far"), Column("fewer", "%"), Column("right boxes kept", "", 3), Column("mAP", "", 3),
+    Column("mAP without what is rejected", "", 3),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,17 @@ def table(rows: Sequence[Row]) -> str:
     return aligned(cells)
 
 
+def measured(rows: Sequence[Row]) -> Measurement:
+    most = max(1, rows[0].near + rows[0].far)
+    told = {
+        f"{row.weights}, {row.filter}": [
+            row.near, row.far, 100 * (1 - (row.near + row.far) / most), json_number(row.kept), row.ap, row.ap_cut
+        ]
+        for row in rows
+    }  # fmt: skip
+    return Measurement(COMMAND, "weights, filter", COLUMNS, told, versions_here())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("sets", type=Path)
@@ -160,6 +178,7 @@ def main() -> None:
     parser.add_argument("--model", default="leyolo-composites")
     parser.add_argument("--pictures", type=int, help="of each set at most")
     parser.add_argument("--json", type=Path, help="to write the rows to as well")
+    parser.add_argument("--record", action="store_true", help="keep the rows for the model's card")
     options = parser.parse_args()
     rows = []
     for label in ("before", "after"):
@@ -174,6 +193,9 @@ def main() -> None:
         except EdgekitError as error:
             sys.exit(f"hallucinations: {error}")
     print(table(rows))
+    if options.record:
+        kept = measured(rows)
+        record(find_recipe(options.model).path, "hallucinations", kept)
     if options.json:
         strict = [
             {

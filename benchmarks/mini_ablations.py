@@ -6,7 +6,7 @@ Every run takes the same steps, on the same 256 pictures, from the same seed, on
 held-out frames: 256x256 pixels in the middle of five frames of each clip of mini_quality.py. Runs of the time convolutions begin
 with the shipped student instead, and move those alone, as the recipe's last stage does. A finished run is kept as
 RUNS/NAME.json and not made again; one that was stopped is resumed. At the end all kinds of network are timed in
-onnxruntime by turns at 512x512, and what was found is printed as tables for a card.
+onnxruntime by turns at 512x512, and what was found is printed as tables; --record keeps them for the card.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from edgekit.distillation.turbo_vaed_mini import (
     stages_of,
     teacher_features,
 )
+from edgekit.measured import Column, Measurement, record, versions_here
 from edgekit.recipe import find_recipe
 from edgekit.zoo.layers import ResidualBlock, VideoConv, fold_frames, repeat_edge_frames
 from edgekit.zoo.turbo_vaed_mini import MiniConfig, TurboVAEDMini
@@ -52,6 +53,11 @@ CROP_PX, WIDEST_PX, HELD_OUT_PX = 96, 144, 256
 PICTURES, PER_MOVING = 256, 5
 """Clips that are cut; each one gives a picture, and each fifth one is a clip for the last stage as well."""
 SCALES_PX = (2, 4, 8, 16)
+COMMAND = "python benchmarks/mini_ablations.py --teacher TAEF2_FOLDER --video bbb.mp4 --clips CLIPS_FOLDER --out RUNS"
+RUNS = (
+    Column("steps"), Column("PSNR", "dB", 2), Column("of the teacher's", "%", 1), Column("error in 16 px means", "%"),
+    Column("GMAC a frame at 256x256", "", 2), Column("onnxruntime, a frame at 512x512", "ms"),
+)  # fmt: skip
 Change = Callable[[list[Stage]], list[Stage]]
 
 
@@ -401,6 +407,38 @@ def table(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, float], ceiling
     print()
 
 
+def keep(told: Mapping[str, Any], speed: Mapping[str, float], ceiling: float) -> None:
+    """For the card."""
+
+    def rows(*, of_time: bool) -> dict[str, list[float]]:
+        found = [
+            told[one.name] for one in VARIANTS if bool(one.time) == of_time and one.name in told
+        ]
+        return {
+            one["changed"]: [
+                one["steps"], one["psnr"], 100 * one["psnr"] / ceiling, 100 * one["in_means"]["16"], one["gmac"],
+                speed[one["architecture"]],
+            ]
+            for one in found
+        }  # fmt: skip
+
+    anchors = {"teacher": told["teacher"], "student": told["shipped"]}
+    scales = tuple(Column(f"{scale}x{scale}", "%") for scale in SCALES_PX)
+    shares = {name: [100 * share for share in one["in_means"].values()] for name, one in anchors.items()}  # fmt: skip
+    psnr = {name: [one["psnr"]] for name, one in anchors.items()}
+    here = versions_here()
+    recipe = find_recipe("turbo-vaed-mini").path
+    for key, measurement in {
+        "ablations": Measurement(COMMAND, "run", RUNS, rows(of_time=False), here),
+        "time-stage": Measurement(COMMAND, "run", RUNS, rows(of_time=True), here),
+        "detail": Measurement(
+            COMMAND, "share of the squared error in means over", scales, shares, here
+        ),
+        "detail-psnr": Measurement(COMMAND, "decoder", (Column("PSNR", "dB", 2),), psnr, here),
+    }.items():
+        record(recipe, key, measurement)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     for name in ("teacher", "video", "clips", "out"):
@@ -408,6 +446,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--time-steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--record", action="store_true", help="keep it for the model's card")
     parser.add_argument("--only", nargs="*", choices=[one.name for one in VARIANTS])
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -433,6 +472,8 @@ def main() -> None:
               f"{one['gmac']:.2f} GMAC, {ms:.0f} ms")  # fmt: skip
     peak = max(one.get("peak_memory_bytes", 0) for one in told.values())
     print(f"memory of training: {peak / 2**20:.0f} MiB resident at most")
+    if asked.record:
+        keep(told, speed, ceiling)
 
 
 if __name__ == "__main__":

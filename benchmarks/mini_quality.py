@@ -1,11 +1,11 @@
 """PSNR and SSIM of turbo-vaed-mini and of its teacher on held-out clips, and what each frame costs.
 
-    python benchmarks/mini_quality.py --teacher TAEF2_FOLDER --clips FOLDER [--weights FILE]
+    python benchmarks/mini_quality.py --teacher TAEF2_FOLDER --clips FOLDER [--weights FILE] [--record]
 
 FOLDER holds bikes.mp4, cityCC0.mpg and vtest.avi (python tests/fetch_assets.py). From each clip
 three stretches of five consecutive whole frames are taken, evenly spread. Both decoders get the
-teacher's latents; both are compared with the original frames. This prints the table of
-models/turbo-vaed-mini.md.
+teacher's latents; both are compared with the original frames. With --record the table is kept beside the
+recipe, where `edgekit info turbo-vaed-mini --card` finds it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,19 @@ import edgekit
 from edgekit.distillation import taef2
 from edgekit.distillation.quality import standard_metrics
 from edgekit.distillation.video_files import read_frames
+from edgekit.measured import Column, Measurement, record, versions_here
+from edgekit.recipe import find_recipe
 from edgekit.zoo.layers import fold_frames
 
 CLIPS = {"bikes.mp4": 250, "cityCC0.mpg": 190, "vtest.avi": 795}
 """Held-out clips and their lengths in frames."""
 STRETCHES, FRAMES = 3, 5
+COMMAND = "python benchmarks/mini_quality.py --teacher TAEF2_FOLDER --clips CLIPS_FOLDER"
+QUALITY = (
+    Column("teacher PSNR", "dB", 2), Column("student PSNR", "dB", 2), Column("ratio", "%", 1),
+    Column("teacher SSIM", "", 4), Column("student SSIM", "", 4),
+)  # fmt: skip
+COST = (Column("parameters"), Column("GMAC per frame at 256x256", "", 2))
 
 
 def stretches(video: Path, length: int) -> list[Tensor]:
@@ -49,7 +57,10 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=None)
+    parser.add_argument("--record", action="store_true", help="keep it for the model's card")
     arguments = parser.parse_args()
+    if arguments.record and arguments.weights:
+        parser.error("the card is of the shipped weights; leave --weights or --record away")
     student = edgekit.load("turbo-vaed-mini", arguments.weights).module
     encoder = taef2.load(taef2.encoder(), arguments.teacher / "taef2_encoder.pth")
     teacher = taef2.load(taef2.decoder(), arguments.teacher / "taef2_decoder.pth")
@@ -74,7 +85,8 @@ def main() -> None:
             )
         )
         print_row(name, *totals[-1])
-    print_row("mean", *(sum(column) / len(totals) for column in zip(*totals, strict=True)))
+    totals.append(tuple(sum(column) / len(totals) for column in zip(*totals, strict=True)))
+    print_row("mean", *totals[-1])
 
     square = torch.zeros(1, 32, 32, 32)
     teacher_gmac = gmac_per_frame(teacher, square, 1)
@@ -84,6 +96,18 @@ def main() -> None:
         f"GMAC per frame at 256x256: student {student_gmac:.2f}, teacher decoder {teacher_gmac:.2f} "
         f"({teacher_gmac / student_gmac:.1f} times)"
     )
+    if arguments.record:
+        costs = {
+            "student": [count(student), student_gmac],
+            "teacher": [count(teacher), teacher_gmac],
+        }
+        rows = {
+            name: [t, s, 100 * s / t, *ssim]
+            for name, (t, s, *ssim) in zip((*CLIPS, "mean"), totals, strict=True)
+        }
+        recipe = find_recipe("turbo-vaed-mini").path
+        record(recipe, "clips", Measurement(COMMAND, "clip", QUALITY, rows, versions_here()))
+        record(recipe, "cost", Measurement(COMMAND, "decoder", COST, costs, versions_here()))
 
 
 def print_row(name: str, psnr_t: float, psnr_s: float, ssim_t: float, ssim_s: float) -> None:

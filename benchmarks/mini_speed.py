@@ -1,6 +1,6 @@
 """turbo-vaed-mini and its teacher's decoder in onnxruntime: milliseconds a frame, by turns.
 
-    python benchmarks/mini_speed.py --teacher TAEF2_FOLDER [--size 512] [--frames 2] [--rounds 7]
+    python benchmarks/mini_speed.py --teacher TAEF2_FOLDER [--size 512] [--frames 2] [--rounds 7] [--record]
 
 Both are exported by edgekit and run by one thread, in one process, one after the other, in turns that change
 direction; medians after one warm-up. Processor time, which other programs disturb less: on a quiet machine one
@@ -23,6 +23,10 @@ import edgekit
 from edgekit.backends.onnx.load import load
 from edgekit.backends.onnx.session import SessionOptions
 from edgekit.distillation import taef2
+from edgekit.measured import Column, Measurement, record, versions_here
+from edgekit.recipe import find_recipe
+
+COMMAND = "python benchmarks/mini_speed.py --teacher TAEF2_FOLDER"
 
 
 def medians_ms(
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--frames", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--record", action="store_true", help="keep it for the model's card")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     teacher = taef2.load(taef2.decoder(), asked.teacher / "taef2_decoder.pth")
@@ -70,6 +75,13 @@ def main() -> None:
         f"a frame at {asked.size}x{asked.size}, 1 thread: teacher {found['teacher']:.0f} ms, student "
         f"{found['student']:.0f} ms, {found['teacher'] / found['student']:.2f} times as fast"
     )
+    if asked.record:
+        size = f"{asked.size}x{asked.size}"
+        column = Column(f"onnxruntime, one thread, a frame at {size}", "ms")
+        rows = {name: [found[name]] for name in ("student", "teacher")}
+        command = f"{COMMAND} --size {asked.size} --rounds {asked.rounds}"
+        measured = Measurement(command, "decoder", (column,), rows, versions_here())
+        record(find_recipe("turbo-vaed-mini").path, "speed", measured)
 
 
 if __name__ == "__main__":

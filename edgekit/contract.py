@@ -23,6 +23,11 @@ class TensorSpec:
     def span(self) -> float | None:
         return None if self.low is None or self.high is None else self.high - self.low
 
+    def sentence(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        span = "" if self.low is None else f" in [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self.name} {self.axes} {shape}{span}: {self.meaning}"
+
     def to_json(self) -> dict[str, object]:
         return {**asdict(self), "shape": list(self.shape)}
 

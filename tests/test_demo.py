@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,10 @@ from PIL import Image
 
 import edgekit
 from edgekit.arrays import to_pixels
-from edgekit.data_folder import data_folder
 from edgekit.demo import draw_sample, psnr_db, read_sample
 from edgekit.errors import UsageError
+from edgekit.measured import read_measured
+from edgekit.recipe import find_recipe
 
 
 def test_the_picture_shows_original_teacher_and_student_in_three_rows(
@@ -40,9 +40,8 @@ def test_the_shipped_student_decodes_the_sample_as_well_as_its_card_says() -> No
     count, height, width, _ = frames.shape
     model = edgekit.load("turbo-vaed", height=height, width=width, frames=count)
     student = to_pixels(model(torch.from_numpy(latent))[0].numpy(), model.outputs[0])
-    card = (data_folder("models") / "turbo-vaed-mini.md").read_text()
-    (stated,) = re.findall(r"sample: student ([0-9.]+) dB", card)
-    assert psnr_db(student, frames) == pytest.approx(float(stated), abs=0.06)
+    stated = read_measured(find_recipe("turbo-vaed").path)["sample"].value("student", "PSNR")
+    assert psnr_db(student, frames) == pytest.approx(stated, abs=0.06)
 
 
 def test_a_bundle_of_another_size_is_told_which_size_to_export(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import typer
 
 from edgekit.box_contract import Boxes
 from edgekit.cli.output import Json, parse_size, print_json
-from edgekit.contract import TensorSpec
 from edgekit.errors import UsageError
 from edgekit.recipe import find_recipe, is_recipe_folder
 from edgekit.report import aligned
@@ -21,15 +20,28 @@ def info(
     ],
     size: Annotated[str | None, typer.Option(help="Picture, HEIGHTxWIDTH in pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Print its model card, in Markdown, with what was measured."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """What one model takes, gives and costs."""
+    if card and (size or frames is not None or json):
+        raise UsageError("A card has the recipe's size and no JSON; leave the other options away.")
     if Path(name).is_dir() and not is_recipe_folder(Path(name)):
-        if size or frames is not None:
-            raise UsageError("A bundle has one size; leave --size and --frames away.")
+        if size or frames is not None or card:
+            raise UsageError(
+                "A bundle has one size and no card; leave --size, --frames and --card away."
+            )
         _split_info(Path(name), json=json)
         return
     recipe = find_recipe(name)
+    if card:
+        from edgekit.card import card_of
+
+        print(card_of(recipe), end="")
+        return
     height, width = parse_size(size)
     given, made = recipe.specs(height, width, frames)
     chosen = recipe.contract.size_of(given.shape)
@@ -70,8 +82,8 @@ def info(
         ("weights", f"{where}, {weights.licence}".removesuffix(", ")),
         ("parameters", f"{cost.parameters:,}"),
         ("cost", f"{gmac:.3g} GMAC per {unit} at {chosen.height}x{chosen.width}{clip}"),
-        ("input", _door(given)),
-        *(("output", _door(spec)) for spec in made),
+        ("input", given.sentence()),
+        *(("output", spec.sentence()) for spec in made),
     ]
     output = getattr(recipe.contract, "output", None)
     if isinstance(output, Boxes):
@@ -117,8 +129,8 @@ def _split_info(path: Path, *, json: bool) -> None:
         ("sends", f"{facts.channels} channels of {facts.height}x{facts.width}, {facts.coding}, {least}"),
         *([] if facts.exit is None else [("exit", f"at {facts.exit['layer']}, from a probability of {facts.exit['threshold']:.3f} on")]),
         ("packet", f"{sizes[GOLDEN_PACKET]:,} bytes for the golden input; tables {facts.hash[:8]}"),
-        *(("input", _door(spec)) for spec in bundle.inputs),
-        *(("output", _door(spec)) for spec in bundle.outputs),
+        *(("input", spec.sentence()) for spec in bundle.inputs),
+        *(("output", spec.sentence()) for spec in bundle.outputs),
     ]  # fmt: skip
     print(aligned(rows))
 
@@ -126,9 +138,3 @@ def _split_info(path: Path, *, json: bool) -> None:
 def _parts(path: Path) -> list[Path]:
     """A Core ML package is a folder."""
     return [part for part in (path, *path.rglob("*")) if part.is_file()]
-
-
-def _door(spec: TensorSpec) -> str:
-    shape = "x".join(map(str, spec.shape))
-    span = "" if spec.low is None else f" in [{spec.low:.4g}, {spec.high:.4g}]"
-    return f"{spec.name} {spec.axes} {shape}{span}: {spec.meaning}"
