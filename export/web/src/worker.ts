@@ -1,0 +1,60 @@
+// The worker that computes, so that the page stays alive beside it.
+
+import { watchWasmMemory } from "./memory.ts"; // before the runtime, which makes its memory when it starts
+import { answer } from "./calls.ts";
+import { Engine } from "./engine.ts";
+import { prepared } from "./image.ts";
+import { latencyOf, sample } from "./latency.ts";
+import { prepareRuntime } from "./session.ts";
+
+const RUNTIME_FOLDER = new URL(`./ort-${process.env.ORT_VERSION}/`, import.meta.url).href;
+
+const wasmBytes = watchWasmMemory();
+let opened: Engine | undefined;
+let bytesBefore = 0;
+
+function engine(): Engine {
+  if (opened === undefined) throw new Error("No bundle is open.");
+  return opened;
+}
+
+async function timed<T>(work: () => Promise<T>): Promise<[T, number]> {
+  const started = performance.now();
+  const made = await work();
+  return [made, performance.now() - started];
+}
+
+answer({
+  async open(address, threads) {
+    prepareRuntime(RUNTIME_FOLDER, threads);
+    opened = await Engine.open(address);
+    bytesBefore = wasmBytes();
+    return { manifest: opened.manifest, plan: opened.planFacts, threads };
+  },
+  async prove() {
+    const [proof, ms] = await timed(() => engine().prove());
+    return { ...proof, ms };
+  },
+  golden: (prefix) => engine().bundle.golden(prefix),
+  async latency(seconds, fewest) {
+    const inputs = await engine().bundle.golden("input.");
+    return latencyOf(await sample(() => engine().run(inputs), seconds, fewest));
+  },
+  async run(inputs) {
+    const [outputs, ms] = await timed(() => engine().run(inputs));
+    return { outputs, ms };
+  },
+  async look(picture) {
+    const [{ input, placement, seen }, prepare_ms] = await timed(async () => prepared(picture, engine().manifest));
+    const [outputs, run_ms] = await timed(() => engine().run({ [engine().manifest.inputs[0]!.name]: input }));
+    return { outputs, placement, seen, prepare_ms, run_ms };
+  },
+  async send(picture, keep, relay) {
+    const { split } = engine();
+    if (split === null) throw new Error("This bundle holds a whole network; there is no head to send from.");
+    return split.send(prepared(picture, engine().manifest), keep, relay);
+  },
+  async memory() {
+    return { wasm_bytes: wasmBytes(), wasm_bytes_before: bytesBefore, host_peak_bytes: engine().hostPeak.bytes };
+  },
+});
