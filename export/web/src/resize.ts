@@ -1,5 +1,6 @@
-// Pictures made smaller or larger as Pillow does it (BILINEAR with reducing_gap 3), to the bit: a network
-// sees the same pixels here as in `edgekit run`.
+// Pictures made smaller or larger as Pillow does it (BILINEAR with reducing_gap 3): a network sees the same
+// pixels here as in `edgekit run`. Rows are scaled before columns, as Pillow has always done; version 13
+// begins with the columns of some tall pictures, which changes last bits.
 
 /** RGB, 0 to 255, H W 3. */
 export interface Pixels {
