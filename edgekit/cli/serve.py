@@ -26,8 +26,12 @@ def serve(
         typer.Option(help="Address to listen on; others than this machine's own let strangers in."),
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
-    picture: Annotated[
-        Path | None, typer.Option(help="A picture that the page begins with.")
+    input: Annotated[
+        Path | None,
+        typer.Option(help="A picture that the page begins with, or a latent as an .npy file."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="With a latent: frames to play beside it, as an .npy file.")
     ] = None,
     split: Annotated[
         str | None,
@@ -48,7 +52,7 @@ def serve(
 
     opened = open_bundle(bundle)
     relay = _relay(opened, split, token_file)
-    served = site(page_folder(), opened, split, picture)
+    served = site(page_folder(), opened, split, input, reference)
     server = Host(served, relay).listen(listen, port)
     address = f"http://{f'[{listen}]' if ':' in listen else listen}:{server.server_address[1]}/"
     if json:

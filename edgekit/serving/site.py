@@ -1,4 +1,4 @@
-"""What the host gives away, by its address: the built page, one bundle, a picture, and nothing else."""
+"""What the host gives away, by its address: the built page, one bundle, what to begin with, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgekit.data_folder import data_folder
 from edgekit.errors import MissingEnvironmentError, UsageError
 
 INDEX = "index.html"
-BUNDLE, PICTURE, HOST = "bundle/", "picture", "host.json"
+BUNDLE, INPUT, REFERENCE, HOST = "bundle/", "input", "reference", "host.json"
 RUNTIME = "ort-"
 """Folders of the page named by the runtime's version: their files never change."""
 TYPES = {
@@ -47,10 +47,22 @@ def page_folder() -> Path:
     return built
 
 
-def site(page: Path, bundle: Bundle, split: str | None, picture: Path | None) -> dict[str, Served]:
-    """Every address without its leading slash. `split`: where packets are passed on to.
+def site(
+    page: Path,
+    bundle: Bundle,
+    split: str | None = None,
+    input: Path | None = None,
+    reference: Path | None = None,
+) -> dict[str, Served]:
+    """Every address without its leading slash.
 
-    Raises UsageError for a bundle that is damaged or that no browser runs, and for a missing picture.
+    Args:
+        split: where packets are passed on to.
+        input: a picture, or an array for a decoder of videos, that the page begins with.
+        reference: the video that should come of it, as an array.
+
+    Raises:
+        UsageError: the bundle is damaged, no browser runs it, or a file is missing.
     """
     if bundle.format != "onnx":
         raise UsageError(
@@ -60,14 +72,16 @@ def site(page: Path, bundle: Bundle, split: str | None, picture: Path | None) ->
         raise UsageError(
             f"{changed[0]} of {bundle.path} is not the file that was exported; export the model again."
         )
-    if picture is not None and not picture.is_file():
-        raise UsageError(f"There is no picture {picture}.")
-    about = {"split": split, "picture": picture is not None}
+    given = {name: path for name, path in ((INPUT, input), (REFERENCE, reference)) if path}
+    for path in given.values():
+        if not path.is_file():
+            raise UsageError(f"There is no file {path} to begin with.")
+    about = {"split": split, **{name: name in given for name in (INPUT, REFERENCE)}}
     return {
         **_page(page),
         **_bundle(bundle),
         HOST: Served(json.dumps(about).encode(), TYPES[".json"]),
-        **({PICTURE: Served(picture)} if picture is not None else {}),
+        **{name: Served(path) for name, path in given.items()},
     }
 
 

@@ -121,10 +121,17 @@ def suppressions() -> list[dict[str, Any]]:
 
 def ranges() -> list[dict[str, Any]]:
     made = []
-    for values in (RANDOM.normal(size=50), RANDOM.uniform(1, 2, 9), -RANDOM.uniform(1, 2, 9), np.zeros(3)):
+    for values in (
+        RANDOM.normal(size=50),
+        RANDOM.uniform(1, 2, 9),
+        -RANDOM.uniform(1, 2, 9),
+        np.zeros(3),
+    ):
         given = values.astype(np.float32)
         found = Range.of(given)
-        made.append({"values": given.tolist(), "scale": float(found.scale), "zeroPoint": found.zero_point})
+        made.append(
+            {"values": given.tolist(), "scale": float(found.scale), "zeroPoint": found.zero_point}
+        )
     return made  # fmt: skip
 
 

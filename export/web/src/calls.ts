@@ -3,6 +3,7 @@
 import type { PlanFacts } from "./engine.ts";
 import type { Verdict } from "./golden.ts";
 import type { Latency } from "./latency.ts";
+import type { WasmMemory } from "./memory.ts";
 import type { Placement } from "./letterbox.ts";
 import type { Manifest } from "./manifest.ts";
 import type { Pixels } from "./resize.ts";
@@ -16,10 +17,9 @@ export interface Opened {
 }
 
 export interface Memory {
-  /** Of WebAssembly, which only grows. */
-  readonly wasm_bytes: number;
+  readonly wasm: WasmMemory;
   /** The same when the models were open and nothing had run. */
-  readonly wasm_bytes_before: number;
+  readonly wasm_before: WasmMemory;
   /** Most that the loop over a plan's windows held beside it. */
   readonly host_peak_bytes: number;
 }

@@ -57,8 +57,11 @@ export function showLatency({ p50, p90, min, runs, samples }: Latency): void {
 }
 
 export function showMemory(memory: Memory, page: number | null, plan: Opened["plan"]): void {
-  figure(byId("memory-wasm"), mib(memory.wasm_bytes), "MiB");
-  const facts: [string, string][] = [["with the models open", `${mib(memory.wasm_bytes_before)} MiB`]];
+  figure(byId("memory-wasm"), mib(memory.wasm.touched_bytes), "MiB");
+  const facts: [string, string][] = [
+    ["before the first run", `${mib(memory.wasm_before.touched_bytes)} MiB`],
+    ["reserved for it", `${mib(memory.wasm.bytes)} MiB`],
+  ];
   if (memory.host_peak_bytes) facts.push(["arrays between windows", `${mib(memory.host_peak_bytes)} MiB`]);
   if (plan) facts.push(["planned, of the whole", `${mib(plan.peak_bytes)} of ${mib(plan.whole_peak_bytes)} MiB`]);
   if (page !== null) facts.push(["page and workers", `${mib(page)} MiB`]);

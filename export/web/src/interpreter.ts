@@ -6,7 +6,7 @@ import { type Tensor, type Tensors, addMean, bytesOf, partOf, sameShape, shapeOf
 
 export type RunModel = (file: string, feeds: Tensors) => Promise<Tensors>;
 
-/** Most bytes of arrays that the loop itself held at once, beside what the runtime holds. */
+/** Most bytes of arrays that the loop held at once, beside the input and what the runtime holds. */
 export interface HostPeak {
   bytes: number;
 }
@@ -26,7 +26,8 @@ export async function runPlan(
   const tensors = new Map<string, Tensor>(Object.entries(inputs));
   const lastReader = new Map(fitting.stages.map((stage, index) => [stage.source, index]));
   for (const [index, stage] of fitting.stages.entries()) {
-    const held = [...tensors.values()].reduce((sum, tensor) => sum + bytesOf(tensor), 0);
+    const between = [...tensors].filter(([name]) => !(name in inputs)).map(([, tensor]) => tensor);
+    const held = between.reduce((sum, tensor) => sum + bytesOf(tensor), 0);
     const result = fitting.tensors[stage.result]!;
     tensors.set(stage.result, await runStage(stage, tensors.get(stage.source)!, result, run, held, peak));
     for (const [name, reader] of lastReader) {

@@ -7,13 +7,16 @@ import type { Verdict } from "./golden.ts";
 import type { Latency } from "./latency.ts";
 import { pageBytes } from "./memory.ts";
 import { PictureView } from "./picture_view.ts";
+import type { Tensors } from "./tensor.ts";
+import { VideoView } from "./video_view.ts";
 
 /** What the host says of itself: host.json. */
 interface Host {
   /** Of a tail's server that packets are passed on to. */
   readonly split: string | null;
-  /** Whether it has a picture to begin with. */
-  readonly picture: boolean;
+  /** Whether it has a picture, or an array, to begin with; and a reference of what comes of it. */
+  readonly input: boolean;
+  readonly reference: boolean;
 }
 
 /** All that was found, as one object for whoever drives the page. */
@@ -48,12 +51,13 @@ async function start(calls: Calls): Promise<void> {
   const host = (await (await fetch("host.json")).json()) as Host;
   const opened = await calls.open(new URL("bundle/", location.href).href, threads);
   showOpened(opened);
-  byId("footer").textContent = `${RUNTIME} · WebAssembly on ${threads} thread${threads === 1 ? "" : "s"} · nothing leaves this machine`;
-  const { verdict, ms } = await calls.prove();
+  byId("footer").textContent = `${RUNTIME} · ${
+    host.split ? `packets go to ${host.split}` : "nothing leaves this machine"
+  }`;
+  const { verdict, outputs, ms } = await calls.prove();
   report.golden = verdict;
   showVerdict(verdict, ms);
-  view = viewOf(opened);
-  if (view && host.picture) await view.showFile(await (await fetch("picture")).blob());
+  await show(opened, host, outputs);
   report.memory_bytes = await calls.memory();
   showMemory(report.memory_bytes, null, opened.plan);
   if (seconds > 0) {
@@ -66,14 +70,28 @@ async function start(calls: Calls): Promise<void> {
   void pageBytes().then((bytes) => report.memory_bytes && showMemory(report.memory_bytes, bytes, opened.plan));
 }
 
-function viewOf(opened: Opened): PictureView | null {
-  if (!opened.manifest.image) return null;
-  byId("stage").hidden = false;
-  return new PictureView(calls, opened, "packet", (parts) => {
-    report.result_ms = parts;
-    if (report.first_result_ms === undefined) {
-      report.first_result_ms = performance.now();
-      showResult(report.first_result_ms, parts);
-    } else showParts(parts);
-  });
+/** What the bundle is for, as far as its contract tells. */
+async function show(opened: Opened, host: Host, golden: Tensors): Promise<void> {
+  const { manifest } = opened;
+  const given = host.input ? await (await fetch("input")).blob() : null;
+  if (manifest.image) {
+    view = new PictureView(calls, opened, "packet", told);
+    byId("stage").hidden = false;
+    if (given) await view.showFile(given);
+  } else if (manifest.outputs[0]?.axes === "NCTHW" && !manifest.split) {
+    const video = new VideoView(calls, opened, told);
+    byId("stage").hidden = false;
+    const { name } = manifest.outputs[0];
+    if (given) await video.decodeFile(given);
+    else video.showPair(golden[name]!, (await calls.golden("output."))[name]!);
+    if (given && host.reference) await video.compareFile(await (await fetch("reference")).blob());
+  }
+}
+
+function told(parts: Readonly<Record<string, number>>): void {
+  report.result_ms = parts;
+  if (report.first_result_ms === undefined) {
+    report.first_result_ms = performance.now();
+    showResult(report.first_result_ms, parts);
+  } else showParts(parts);
 }

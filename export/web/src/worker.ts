@@ -1,6 +1,6 @@
 // The worker that computes, so that the page stays alive beside it.
 
-import { watchWasmMemory } from "./memory.ts"; // before the runtime, which makes its memory when it starts
+import { type WasmMemory, watchWasmMemory } from "./memory.ts"; // before the runtime, which makes its memory when it starts
 import { answer } from "./calls.ts";
 import { Engine } from "./engine.ts";
 import { prepared } from "./image.ts";
@@ -9,9 +9,9 @@ import { prepareRuntime } from "./session.ts";
 
 const RUNTIME_FOLDER = new URL(`./ort-${process.env.ORT_VERSION}/`, import.meta.url).href;
 
-const wasmBytes = watchWasmMemory();
+const wasmMemory = watchWasmMemory();
 let opened: Engine | undefined;
-let bytesBefore = 0;
+let before: WasmMemory = { bytes: 0, touched_bytes: 0 };
 
 function engine(): Engine {
   if (opened === undefined) throw new Error("No bundle is open.");
@@ -28,7 +28,7 @@ answer({
   async open(address, threads) {
     prepareRuntime(RUNTIME_FOLDER, threads);
     opened = await Engine.open(address);
-    bytesBefore = wasmBytes();
+    before = wasmMemory();
     return { manifest: opened.manifest, plan: opened.planFacts, threads };
   },
   async prove() {
@@ -55,6 +55,6 @@ answer({
     return split.send(prepared(picture, engine().manifest), keep, relay);
   },
   async memory() {
-    return { wasm_bytes: wasmBytes(), wasm_bytes_before: bytesBefore, host_peak_bytes: engine().hostPeak.bytes };
+    return { wasm: wasmMemory(), wasm_before: before, host_peak_bytes: engine().hostPeak.bytes };
   },
 });
