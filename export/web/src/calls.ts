@@ -1,7 +1,7 @@
 // What the page asks of the worker that computes, and how the question travels.
 
 import type { PlanFacts } from "./engine.ts";
-import type { Verdict } from "./golden.ts";
+import type { Judged, Verdict } from "./golden.ts";
 import type { Latency } from "./latency.ts";
 import type { WasmMemory } from "./memory.ts";
 import type { Placement } from "./letterbox.ts";
@@ -43,6 +43,8 @@ export interface Calls {
   look(picture: Pixels): Promise<Seen>;
   /** Of a split bundle: the head here, its packet to the tail's server through this page's host. */
   send(picture: Pixels, keep: number, relay: string): Promise<Sent>;
+  /** Of a split bundle: whether the server answers the golden input with the golden output. */
+  proveLink(relay: string): Promise<{ sent: Sent; rows: readonly Judged[] }>;
   memory(): Promise<Memory>;
 }
 

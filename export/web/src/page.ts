@@ -3,10 +3,11 @@
 import { type Calls, type Memory, type Opened, callsOf } from "./calls.ts";
 import { byId } from "./elements.ts";
 import { showFailure, showLatency, showMemory, showOpened, showParts, showResult, showVerdict } from "./figures.ts";
-import type { Verdict } from "./golden.ts";
+import { type Verdict, verdictOf } from "./golden.ts";
 import type { Latency } from "./latency.ts";
 import { pageBytes } from "./memory.ts";
 import { PictureView } from "./picture_view.ts";
+import type { Sent } from "./split.ts";
 import type { Tensors } from "./tensor.ts";
 import { VideoView } from "./video_view.ts";
 
@@ -25,18 +26,25 @@ interface Report {
   runtime: string;
   threads: number;
   golden?: Verdict;
+  link?: Pick<Sent, "answered_by" | "packet_bytes" | "why" | "ms">;
   latency_ms?: Latency;
   memory_bytes?: Memory;
+  /** Since the page was asked for: the bundle was open, its golden pair was computed, a result was shown. */
+  opened_ms?: number;
+  proved_ms?: number;
   first_result_ms?: number;
   result_ms?: Readonly<Record<string, number>>;
 }
 
 const RUNTIME = `onnxruntime-web ${process.env.ORT_VERSION}`;
 const FEWEST_RUNS = 5;
+/** Where the host takes packets to pass on. */
+const PACKET = "packet";
 
 const query = new URLSearchParams(location.search);
 const threads = Number(query.get("threads")) || Math.min(4, navigator.hardwareConcurrency || 1);
 const seconds = Number(query.get("seconds") ?? 3);
+const score = query.has("score") ? Number(query.get("score")) : undefined;
 const report: Report = { runtime: RUNTIME, threads };
 
 const calls = callsOf(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
@@ -50,13 +58,16 @@ Object.assign(globalThis, { edgekit: { report, ready, calls, found: () => view?.
 async function start(calls: Calls): Promise<void> {
   const host = (await (await fetch("host.json")).json()) as Host;
   const opened = await calls.open(new URL("bundle/", location.href).href, threads);
+  report.opened_ms = performance.now();
   showOpened(opened);
   byId("footer").textContent = `${RUNTIME} · ${
     host.split ? `packets go to ${host.split}` : "nothing leaves this machine"
   }`;
   const { verdict, outputs, ms } = await calls.prove();
   report.golden = verdict;
+  report.proved_ms = performance.now();
   showVerdict(verdict, ms);
+  if (host.split) await proveLink(host.split, verdict, ms);
   await show(opened, host, outputs);
   report.memory_bytes = await calls.memory();
   showMemory(report.memory_bytes, null, opened.plan);
@@ -70,12 +81,22 @@ async function start(calls: Calls): Promise<void> {
   void pageBytes().then((bytes) => report.memory_bytes && showMemory(report.memory_bytes, bytes, opened.plan));
 }
 
+/** Adds what a tail's server makes of the golden input to the verdict. */
+async function proveLink(server: string, local: Verdict, ms: number): Promise<void> {
+  const { sent, rows } = await calls.proveLink(PACKET);
+  const { answered_by, packet_bytes, why } = sent;
+  report.link = { answered_by, packet_bytes, why, ms: sent.ms };
+  report.golden = verdictOf([...local.outputs, ...rows], local.gate_db);
+  showVerdict(report.golden, ms);
+  if (why) byId("verdict-reason").textContent = `${server} did not answer: ${why}`;
+}
+
 /** What the bundle is for, as far as its contract tells. */
 async function show(opened: Opened, host: Host, golden: Tensors): Promise<void> {
   const { manifest } = opened;
   const given = host.input ? await (await fetch("input")).blob() : null;
   if (manifest.image) {
-    view = new PictureView(calls, opened, "packet", told);
+    view = new PictureView(calls, opened, PACKET, told, score);
     byId("stage").hidden = false;
     if (given) await view.showFile(given);
   } else if (manifest.outputs[0]?.axes === "NCTHW" && !manifest.split) {

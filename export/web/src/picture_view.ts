@@ -12,7 +12,9 @@ import type { Sent } from "./split.ts";
 import { type Tensors, numbers } from "./tensor.ts";
 
 const SHOWN_CLASSES = 5;
-const LEAST_SCORE = 0.05;
+const LEAST_SCORE = 0.01;
+/** Of networks that find no boxes. */
+const NOTHING: Thresholds = { score: 1, iou: 1, limit: 1 };
 
 interface Shown {
   readonly source: CanvasImageSource;
@@ -26,7 +28,7 @@ interface Shown {
 }
 
 export class PictureView {
-  private readonly thresholds: Thresholds;
+  private thresholds: Thresholds;
   private keep: number;
   private shown: Shown | null = null;
   private camera: MediaStream | null = null;
@@ -34,16 +36,16 @@ export class PictureView {
   /** `relay`: the address that forwards packets, of a split bundle. `told` hears how long the parts took. */
   constructor(
     private readonly calls: Calls, private readonly opened: Opened, private readonly relay: string,
-    private readonly told: (ms: Readonly<Record<string, number>>) => void,
+    private readonly told: (ms: Readonly<Record<string, number>>) => void, score?: number,
   ) {
-    const boxes = boxesOf(opened.manifest);
-    this.thresholds = { ...(opened.manifest.suppression ?? boxes ?? { score: 0, iou: 1, limit: 1 }) };
+    const { score: least, iou, limit } = opened.manifest.suppression ?? boxesOf(opened.manifest) ?? NOTHING;
+    this.thresholds = { score: score ?? least, iou, limit };
     this.keep = opened.manifest.split?.channels ?? 0;
     this.addControls();
   }
 
   private addControls(): void {
-    const picture = fileButton("Choose a picture", "image/*", (file) => void this.showFile(file));
+    const picture = fileButton("Picture", "image/*", (file) => void this.showFile(file));
     picture.classList.add("primary");
     const camera = made("button", "Camera");
     camera.addEventListener("click", () => void this.toggleCamera(camera));
@@ -55,7 +57,7 @@ export class PictureView {
       const least = manifest.suppression?.score ?? LEAST_SCORE;
       byId("controls").append(
         slider("Score", [least, 1, 0.01], this.thresholds.score, (score) => {
-          Object.assign(this.thresholds, { score });
+          this.thresholds = { ...this.thresholds, score };
           this.draw();
         }),
       );
@@ -95,7 +97,7 @@ export class PictureView {
     const started = performance.now();
     if (this.opened.manifest.split) {
       const sent = await this.calls.send(pixels, this.keep, this.relay);
-      this.shown = { ...picture, seen: null, outputs: sent.outputs, placement: sent.placement };
+      this.shown = { ...picture, seen: null, outputs: sent.outputs, placement: sent.placement! };
       saySent(sent, this.opened.manifest.split.channels);
       this.draw();
       this.told({ ...sent.ms, total: performance.now() - started });

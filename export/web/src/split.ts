@@ -3,7 +3,6 @@
 import type { Bundle } from "./bundle.ts";
 import { type Codec, codecOf } from "./codec.ts";
 import { type Judged, type Verdict, judgeOne, verdictOf } from "./golden.ts";
-import type { Prepared } from "./image.ts";
 import type { Placement } from "./letterbox.ts";
 import type { SplitFacts, TensorSpec } from "./manifest.ts";
 import { readPacket, writePacket } from "./packet.ts";
@@ -15,7 +14,8 @@ const GOLDEN_PACKET = "golden.packet";
 
 export interface Sent {
   readonly outputs: Tensors;
-  readonly placement: Placement;
+  /** Of the picture; null of an input that is none. */
+  readonly placement: Placement | null;
   readonly answered_by: "server" | "here" | "exit";
   /** Why the server did not answer; empty if it did. */
   readonly why: string;
@@ -41,8 +41,8 @@ export class SplitEngine {
     return this.tails(this.codec.values(this.travelled(made), this.facts.channels));
   }
 
-  /** The head's packet of a picture, and its answer: by the server, or by the bundle's own tail. */
-  async send({ input, placement }: Prepared, keep: number, relay: string): Promise<Sent> {
+  /** The head's packet of an input, and its answer: by the server, or by the bundle's own tail. */
+  async send(input: Tensor, placement: Placement | null, keep: number, relay: string): Promise<Sent> {
     const { facts, codec } = this;
     const started = performance.now();
     const made = await this.models.run(facts.head, { [this.bundle.manifest.inputs[0]!.name]: input });
@@ -81,6 +81,18 @@ export class SplitEngine {
       rows.push(this.named("both", spec, expected[spec.name], outputs[spec.name], facts.both_gate_db));
     }
     return { verdict: verdictOf(rows, this.bundle.manifest.gate.psnr_db), outputs };
+  }
+
+  /** Whether the server gives the golden output for the golden input. */
+  async proveLink(inputs: Tensors, relay: string): Promise<{ sent: Sent; rows: readonly Judged[] }> {
+    const { manifest } = this.bundle;
+    const sent = await this.send(inputs[manifest.inputs[0]!.name]!, null, this.facts.channels, relay);
+    const expected = await this.bundle.golden("output.");
+    const rows = manifest.outputs.map((spec) => {
+      const row = this.named("link", spec, expected[spec.name], sent.outputs[spec.name], this.facts.both_gate_db);
+      return { ...row, passed: row.passed && sent.answered_by !== "here" };
+    });
+    return { sent, rows };
   }
 
   /** The value next to the latent that rounds to what the file gave: a symbol near a half is no error of 1. */

@@ -6,6 +6,7 @@ import { Engine } from "./engine.ts";
 import { prepared } from "./image.ts";
 import { latencyOf, sample } from "./latency.ts";
 import { prepareRuntime } from "./session.ts";
+import type { SplitEngine } from "./split.ts";
 
 const RUNTIME_FOLDER = new URL(`./ort-${process.env.ORT_VERSION}/`, import.meta.url).href;
 
@@ -16,6 +17,12 @@ let before: WasmMemory = { bytes: 0, touched_bytes: 0 };
 function engine(): Engine {
   if (opened === undefined) throw new Error("No bundle is open.");
   return opened;
+}
+
+function head(): SplitEngine {
+  const { split } = engine();
+  if (split === null) throw new Error("This bundle holds a whole network; there is no head to send from.");
+  return split;
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<[T, number]> {
@@ -50,9 +57,11 @@ answer({
     return { outputs, placement, seen, prepare_ms, run_ms };
   },
   async send(picture, keep, relay) {
-    const { split } = engine();
-    if (split === null) throw new Error("This bundle holds a whole network; there is no head to send from.");
-    return split.send(prepared(picture, engine().manifest), keep, relay);
+    const { input, placement } = prepared(picture, engine().manifest);
+    return head().send(input, placement, keep, relay);
+  },
+  async proveLink(relay) {
+    return head().proveLink(await engine().bundle.golden("input."), relay);
   },
   async memory() {
     return { wasm: wasmMemory(), wasm_before: before, host_peak_bytes: engine().hostPeak.bytes };
