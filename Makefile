@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 IN_PARALLEL := -n 2 --dist loadgroup
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-quick lint wheel clean
+.PHONY: demo test test-quick lint web wheel clean
 
 demo: $(STAMP)
 	$(BIN)/edgekit export turbo-vaed --target coreml --size 144x256 --frames 36 -o demo/turbo-vaed.bundle --force
@@ -26,7 +26,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-wheel: $(STAMP)
+web:
+	cd export/web && npm ci --no-audit --no-fund && npm run build
+
+wheel: $(STAMP) web
 	rm -rf dist
 	$(BIN)/python -m build --wheel
 

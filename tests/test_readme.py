@@ -119,7 +119,7 @@ def test_the_readme_names_every_verb() -> None:
     assert verbs == {
         "list", "info", "export", "run", "verify", "plan", "inspect", "doctor", "distill", "evaluate", "label",
         "split", "profile", "quantize", "prune", "compress",
-        "calibrate",
+        "calibrate", "serve",
     }  # fmt: skip
 
 
@@ -146,12 +146,26 @@ def test_every_readme_command_succeeds_in_the_readme_s_order(
             assert server.stderr is not None
             assert "listening on" in server.stderr.readline()
             continue
+        if words[0] == "serve":  # until Ctrl-C, where the page was built
+            _serve_and_stop(words)
+            continue
         if words[:2] == ["split", "send"]:
             words.append("--no-fallback")
         assert run_command(words) == 0, command
     assert server is not None
     server.send_signal(signal.SIGINT)
     assert server.wait(60) == 0
+
+
+def _serve_and_stop(words: list[str]) -> None:
+    command = [sys.executable, "-m", "edgekit", *words, "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as host:
+        assert host.stderr is not None
+        said = host.stderr.readline()
+        host.send_signal(signal.SIGINT)
+        built = "Ctrl-C stops" in said
+        assert host.wait(60) == (0 if built else 4)
+        assert built or "npm run build" in said
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

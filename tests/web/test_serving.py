@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,3 +171,24 @@ def test_a_token_without_a_server_is_a_usage_error(
     assert "--token-file belongs to --split" in capsys.readouterr().err
     shutil.rmtree(bundle.path)
     assert run_command(["serve", str(bundle.path), "--no-browser"]) == 2
+
+
+def test_ctrl_c_ends_a_host_without_a_complaint(bundle: Bundle, page: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from edgekit.serving import site;"
+        f"site.data_folder = lambda _: Path({str(page.parent / 'export')!r});"
+        "from edgekit.cli.main import main; main()"
+    )
+    (page.parent / "export" / "web").mkdir(parents=True)
+    shutil.copytree(page, page.parent / "export" / "web" / "dist")
+    arguments = ["serve", str(bundle.path), "--no-browser", "--port", "0", "--json"]
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as host:
+        assert host.stderr is not None
+        assert "Ctrl-C stops" in host.stderr.readline()
+        host.send_signal(signal.SIGINT)
+        out, err = host.communicate(timeout=60)
+    assert (host.returncode, err) == (0, "")
+    assert json.loads(out)["address"].startswith("http://127.0.0.1:")
