@@ -33,7 +33,8 @@ export class Engine {
       return new Engine(bundle, models, await SplitEngine.open(bundle, models));
     }
     const files = bundle.plan ? [...runsOfFiles(bundle.plan).keys()] : [bundle.manifest.model];
-    for (const file of files) await models.open(file, await bundle.file(file));
+    const fetched = files.map((file) => [file, bundle.file(file)] as const); // all at once, opened in turn
+    for (const [file, bytes] of fetched) await models.open(file, await bytes);
     return new Engine(bundle, models, null);
   }
 

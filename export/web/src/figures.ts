@@ -28,7 +28,7 @@ export function showVerdict(verdict: Verdict, ms: number): void {
     ...verdict.outputs.map(({ name, psnr_db, max_abs, passed }) => {
       const row = made("tr", "", passed ? "" : "failed");
       const decibels = psnr_db === null ? "–" : psnr_db === IDENTICAL_DB ? "identical" : `${psnr_db.toFixed(1)} dB`;
-      row.append(made("td", name), made("td", decibels), made("td", max_abs === null ? "" : `off by ${max_abs.toPrecision(2)}`));
+      row.append(made("td", name), made("td", decibels), made("td", max_abs ? `off by ${short(max_abs)}` : ""));
       return row;
     }),
   );
@@ -83,6 +83,10 @@ export function told(ms: number): string {
   if (ms >= 10000) return `${(ms / 1000).toFixed(1)} s`;
   if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
   return `${ms >= 100 ? ms.toFixed(0) : ms.toFixed(1)} ms`;
+}
+
+function short(value: number): string {
+  return value < 1e-3 ? value.toExponential(1) : value.toPrecision(2);
 }
 
 function mib(bytes: number): string {

@@ -75,12 +75,13 @@ export class PictureView {
 
   async showFile(file: Blob): Promise<void> {
     this.stopCamera();
+    let bitmap: ImageBitmap;
     try {
-      const bitmap = await createImageBitmap(file);
-      await this.compute(bitmap, bitmap.width, bitmap.height);
-    } catch (error) {
-      say(error instanceof DOMException ? "This file is no picture that the browser can read." : String(error), true);
+      bitmap = await createImageBitmap(file);
+    } catch {
+      return say("This file is no picture that the browser can read.", true);
     }
+    await this.compute(bitmap, bitmap.width, bitmap.height);
   }
 
   /** Found boxes of what is shown, for whoever drives the page. */
@@ -89,7 +90,17 @@ export class PictureView {
     return detections(this.opened.manifest, this.shown.outputs, this.shown.placement, this.thresholds);
   }
 
+  /** Says in the page why it could not be done. */
   private async compute(source: CanvasImageSource, width: number, height: number): Promise<void> {
+    try {
+      await this.computeOrThrow(source, width, height);
+    } catch (error) {
+      this.stopCamera();
+      say(error instanceof Error ? error.message : String(error), true);
+    }
+  }
+
+  private async computeOrThrow(source: CanvasImageSource, width: number, height: number): Promise<void> {
     const [, context] = canvasOf(width, height);
     context.drawImage(source, 0, 0);
     const pixels = withoutAlpha(context.getImageData(0, 0, width, height).data, width, height);
