@@ -55,13 +55,13 @@ def serve(
     served = site(page_folder(), opened, split, input, reference)
     server = Host(served, relay).listen(listen, port)
     address = f"http://{f'[{listen}]' if ':' in listen else listen}:{server.server_address[1]}/"
-    if json:
-        print_json({"address": address, "bundle": str(bundle), "split": split})
-    typer.echo(f"edgekit: {bundle.name} at {address}; Ctrl-C stops", err=True)
-    sys.stdout.flush()
-    if browser:
-        webbrowser.open(address)
     try:
+        if json:
+            print_json({"address": address, "bundle": str(bundle), "split": split})
+            sys.stdout.flush()
+        typer.echo(f"edgekit: {bundle.name} at {address}; Ctrl-C stops", err=True)
+        if browser:
+            webbrowser.open(address)
         server.serve_forever()
     except KeyboardInterrupt:
         pass  # how it is meant to end

@@ -110,7 +110,7 @@ class _Requests(BaseHTTPRequestHandler):
         asked = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
         name = asked.rpartition(":")[0] if not asked.endswith("]") and ":" in asked else asked
-        bound = self.server.server_address[0]
+        bound = self.connection.getsockname()[0]
         is_here = name.strip("[]") in (*LOOPBACK, bound) or bound not in LOOPBACK
         return is_here and (origin is None or urlsplit(origin).netloc == asked)
 

@@ -46,7 +46,11 @@ try {
 async function opened(page) {
   await page.goto(positionals[0], { timeout });
   await page.evaluate(() => globalThis.edgekit.ready);
-  return page.evaluate(() => ({ ...globalThis.edgekit.report, found: globalThis.edgekit.found?.() ?? null }));
+  return page.evaluate(() => ({
+    ...globalThis.edgekit.report,
+    found: globalThis.edgekit.found(),
+    said: document.getElementById("said").textContent,
+  }));
 }
 
 /** Runs in the page: arrays travel as base64, which JSON takes. */

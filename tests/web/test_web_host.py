@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_exports import write_recipe
 from split_models import classifier, networks
 from torch import nn
 from web_page import browsed, built, served
@@ -118,6 +119,18 @@ def test_tiles_give_what_python_gives_and_take_the_planned_memory(
     planned = plan.whole_peak_bytes / plan.peak_bytes
     measured = activations(reports[0]) / activations(reports[1])
     assert measured > PLANNED_SHARE * planned
+
+
+def test_a_decoder_s_video_stands_beside_the_reference(tmp_path: Path, artefacts: Path) -> None:
+    model = edgekit.load(str(write_recipe(tmp_path)))
+    bundle = edgekit.export(model, output=tmp_path / "b", verify=False, simplify=False)
+    with served(bundle.path) as address:
+        shot = str(artefacts / "web-video.png")
+        report = browsed(f"{address}?threads=1&seconds=0", "--screenshot", shot)
+    assert report["problems"] == []
+    assert report["golden"]["passed"]
+    assert report["said"].startswith("Frame 1 of 2, 24×16.")
+    assert "reference" in report["said"]
 
 
 def test_a_split_head_s_packet_is_answered_by_the_tail_s_server(

@@ -40,10 +40,10 @@ export function showFailure(sentence: string): void {
   byId("verdict-reason").textContent = sentence;
 }
 
-export function showLatency({ p50, p90, min, runs, samples }: Latency): void {
+export function showLatency({ p50, p90, runs, samples }: Latency): void {
   const [number, unit] = told(p50).split(" ") as [string, string];
   figure(byId("latency-p50"), number, unit);
-  byId("latency-rest").textContent = `median · p90 ${told(p90)} · fastest ${told(min)} · ${runs} runs`;
+  byId("latency-rest").textContent = `median · p90 ${told(p90)} · ${runs} runs`;
   const shown = samples.slice(-MOST_BARS);
   const most = Math.max(...shown);
   const svg = byId("latency-samples");

@@ -53,7 +53,7 @@ const ready = start(calls).catch((error: unknown) => {
   report.error = error instanceof Error ? error.message : String(error);
   showFailure(report.error);
 });
-Object.assign(globalThis, { edgekit: { report, ready, calls, found: () => view?.found } });
+Object.assign(globalThis, { edgekit: { report, ready, calls, found: () => view?.found ?? null } });
 
 async function start(calls: Calls): Promise<void> {
   const host = (await (await fetch("host.json")).json()) as Host;
