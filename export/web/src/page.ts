@@ -97,16 +97,21 @@ async function show(opened: Opened, host: Host, golden: Tensors): Promise<void> 
   const given = host.input ? await (await fetch("input")).blob() : null;
   if (manifest.image) {
     view = new PictureView(calls, opened, PACKET, told, score);
-    byId("stage").hidden = false;
+    openStage();
     if (given) await view.showFile(given);
   } else if (manifest.outputs[0]?.axes === "NCTHW" && !manifest.split) {
     const video = new VideoView(calls, opened, told);
-    byId("stage").hidden = false;
+    openStage();
     const { name } = manifest.outputs[0];
     if (given) await video.decodeFile(given);
     else video.showPair(golden[name]!, (await calls.golden("output."))[name]!);
     if (given && host.reference) await video.compareFile(await (await fetch("reference")).blob());
   }
+}
+
+function openStage(): void {
+  byId("stage").hidden = false;
+  byId("result").hidden = false;
 }
 
 function told(parts: Readonly<Record<string, number>>): void {
