@@ -43,13 +43,13 @@ def installed() -> Path:
 
 def built() -> Path:
     """The page, of the sources as they are now."""
-    _run([needed("npm"), "run", "build"], installed())
+    npm("run", "build")
     return SOURCE / "dist"
 
 
-def npm_test(**environment: str) -> str:
-    """Raises AssertionError with what the tests said."""
-    return _run([needed("npm"), "test"], installed(), environment)
+def npm(*arguments: str, **environment: str) -> str:
+    """What it printed. Raises AssertionError with that where it failed."""
+    return _run([needed("npm"), *arguments], installed(), environment)
 
 
 @contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from edgekit.errors import EdgekitError, MissingEnvironmentError
@@ -43,12 +46,19 @@ class Host:
 
         Requests.host = host
         try:
-            return ThreadingHTTPServer((address, port), Requests)
+            return _Server((address, port), Requests)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise MissingEnvironmentError(
                 f"Nothing can listen on {address}:{port}: {why}; choose another --port."
             ) from error
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away is no error of anybody's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -93,12 +103,9 @@ class _Requests(BaseHTTPRequestHandler):
         named = parse_qs(address.query).get("sha256", [])
         kept = served.is_fixed or (served.sha256 is not None and named == [served.sha256])
         caching = KEPT if kept else ASKED_AGAIN
-        if isinstance(served.content, bytes):
-            return self._send(
-                HTTPStatus.OK, served.type, served.content if with_body else b"", caching
-            )
-        with served.content.open("rb") as file:
-            size = file.seek(0, 2)
+        content = served.content
+        with content.open("rb") if isinstance(content, Path) else BytesIO(content) as file:
+            size = file.seek(0, SEEK_END)
             file.seek(0)
             self._head(HTTPStatus.OK, served.type, size, caching)
             if with_body:
@@ -115,17 +122,19 @@ class _Requests(BaseHTTPRequestHandler):
         return is_here and (origin is None or urlsplit(origin).netloc == asked)
 
     def _say(self, status: HTTPStatus, sentence: str) -> None:
-        self.close_connection = True  # what was announced may not have been read
-        self._send(status, "text/plain; charset=utf-8", sentence.encode(), NEVER)
+        """And end the connection: what was announced may not have been read."""
+        self._send(
+            status, "text/plain; charset=utf-8", sentence.encode(), NEVER, Connection="close"
+        )
 
-    def _send(self, status: HTTPStatus, type: str, body: bytes, caching: str) -> None:
-        self._head(status, type, len(body), caching)
+    def _send(self, status: HTTPStatus, type: str, body: bytes, caching: str, **more: str) -> None:
+        self._head(status, type, len(body), caching, **more)
         self.wfile.write(body)
 
-    def _head(self, status: HTTPStatus, type: str, size: int, caching: str) -> None:
+    def _head(self, status: HTTPStatus, type: str, size: int, caching: str, **more: str) -> None:
         self.send_response(status)
         fields = {"Content-Type": type, "Content-Length": str(size), "Cache-Control": caching}
-        for name, value in {**fields, **ISOLATED}.items():
+        for name, value in {**fields, **ISOLATED, **more}.items():
             self.send_header(name, value)
         self.end_headers()
 

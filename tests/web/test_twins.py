@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from web_page import npm_test
+from web_page import npm
 
 from edgekit.detection.letterbox import place
 from edgekit.detection.suppression import kept_candidates
@@ -141,6 +141,10 @@ def test_the_page_codes_places_resizes_and_suppresses_as_python_does(tmp_path: P
     }  # fmt: skip
     file = tmp_path / "twins.json"
     file.write_text(json.dumps(twins))
-    said = npm_test(EDGEKIT_TWINS=str(file))
+    said = npm("test", EDGEKIT_TWINS=str(file))
     assert "# fail 0" in said
     assert "EDGEKIT_TWINS names no file" not in said
+
+
+def test_the_page_s_sources_pass_the_strict_check() -> None:
+    npm("run", "check")
