@@ -27,6 +27,7 @@ await mkdir(folder);
 for (const name of ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]) {
   await cp(new URL(`dist/${name}`, runtime), new URL(name, folder));
 }
+await cp(new URL("licences/onnxruntime-web.txt", import.meta.url), new URL("LICENSE.txt", folder));
 for (const name of ["index.html", "style.css"]) {
   await cp(new URL(`src/${name}`, import.meta.url), new URL(name, dist));
 }
