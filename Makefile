@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 IN_PARALLEL := -n 2 --dist loadgroup
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-quick lint docs wheel clean
+.PHONY: demo test test-quick lint docs web wheel clean
 
 demo: $(STAMP)
 	$(BIN)/edgekit export turbo-vaed --target coreml --size 144x256 --frames 36 -o demo/turbo-vaed.bundle --force
@@ -30,7 +30,10 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
-wheel: $(STAMP)
+web:
+	cd export/web && npm ci --no-audit --no-fund && npm run build
+
+wheel: $(STAMP) web
 	rm -rf dist
 	$(BIN)/python -m build --wheel
 

@@ -27,6 +27,7 @@ from edgekit.cli import (
     prune,
     quantize,
     run,
+    serve,
     split,
     verify,
 )
@@ -58,6 +59,7 @@ app.command("quantize")(quantize.quantize)
 app.command("compress")(compress.compress)
 app.add_typer(split.app, name="split")
 app.command("inspect")(inspect.inspect)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

@@ -69,7 +69,7 @@ def serve(
 
     address = Address.parse(listen)
     options = ServeOptions(
-        token=_token(token_file), tls=_server_tls(certificate, key), connections=connections,
+        token=read_token(token_file), tls=_server_tls(certificate, key), connections=connections,
         idle_seconds=idle_seconds, packet_seconds=packet_seconds,
     )  # fmt: skip
     with progress("load"):
@@ -135,7 +135,7 @@ def send(
 
     address = Address.parse(to)
     opened = _opened(bundle)
-    link = LinkOptions(_token(token_file), _client_tls(tls, ca), answer_seconds=seconds)
+    link = LinkOptions(read_token(token_file), _client_tls(tls, ca), answer_seconds=seconds)
     _check_keep(opened, keep)
     inputs, placement = head_input(image, opened.bundle)
     with progress("head"):
@@ -222,7 +222,8 @@ def _check_keep(opened: SplitBundle, keep: int | None) -> None:
         )
 
 
-def _token(path: Path | None) -> str | None:
+def read_token(path: Path | None) -> str | None:
+    """Raises UsageError."""
     if path is None:
         return None
     try:
