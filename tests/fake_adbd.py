@@ -32,6 +32,8 @@ class Stream:
     received: bytearray = field(default_factory=bytearray)
     may_send: threading.Event = field(default_factory=threading.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
+    lost: bool = False
+    """With the line: nobody says any more that it may send."""
 
     def take(self, count: int) -> bytes:
         with self.changed:
@@ -66,6 +68,14 @@ class FakeDevice:
 
     def _serve(self, line: socket.socket) -> None:
         streams: dict[int, Stream] = {}
+        try:
+            self._answer(line, streams)
+        finally:
+            for stream in streams.values():
+                stream.lost = True
+                stream.may_send.set()
+
+    def _answer(self, line: socket.socket, streams: dict[int, Stream]) -> None:
         while True:
             command, first, length = self._header(line)
             payload = _exactly(line, length)
@@ -103,8 +113,10 @@ class FakeDevice:
         """Each message waits until the one before was taken."""
         for start in range(0, len(data), MOST_BYTES // 2):
             stream.may_send.clear()
+            if stream.lost:  # the client may be back, on another line
+                raise OSError("the client went away")
             self._send(b"WRTE", stream.theirs, stream.theirs, data[start : start + MOST_BYTES // 2])
-            if not stream.may_send.wait(WITHIN_S):
+            if not stream.may_send.wait(WITHIN_S) or stream.lost:
                 raise OSError("the client does not listen")
 
     def _service(self, stream: Stream, service: str) -> None:
