@@ -22,7 +22,9 @@ class ReadersFiles:
     def put(self, code: str, folder: Path) -> None:
         """Copy what a page's commands and examples name into its folder."""
         for name, make in MAKERS.items():
-            module = r"\.\w+\b(?!:)"  # mypackage.nets:make_net names mypackage; known.json not known
+            module = (
+                r"\.\w+\b(?!:)"  # mypackage.nets:make_net names mypackage; known.json not known
+            )
             if not re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w-]|{module})", code):
                 continue
             if not (self.store / name).exists():
