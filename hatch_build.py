@@ -9,7 +9,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE, TARGET = "export", "edgekit/data"
-LEFT_OUT = {"node_modules", "build", "__pycache__"}
+LEFT_OUT = {"node_modules", "build", ".build", ".gradle", "local.properties", "__pycache__"}
 
 
 class ExportFolder(BuildHookInterface[Any]):
@@ -27,5 +27,5 @@ def files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and path.name not in LEFT_OUT:
             yield from files(path)
-        elif path.is_file():
+        elif path.is_file() and path.name not in LEFT_OUT:
             yield path

@@ -86,4 +86,8 @@ def _filled(text: str, measured: dict[str, Measurement], notes: Path) -> str:
 def _table(measurement: Measurement) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in measurement.versions.items())
     said = f"{measurement.table()}\n\nMeasured by `{measurement.command}`"
-    return f"{said}, with {versions}." if versions else f"{said}; versions were not kept."
+    return (
+        f"{said}, with {versions}."
+        if versions
+        else f"{said}; transcribed from an earlier card, versions were not kept."
+    )

@@ -11,6 +11,8 @@ import torch
 os.environ.setdefault(
     "TQDM_DISABLE", "1"
 )  # tqdm reads this once, when the first library imports it
+SPREAD = ("test_every_variant.py", "test_documents.py")
+"""Of the longest files the tests go to all processes."""
 THREADS = torch.get_num_threads()
 
 
@@ -23,7 +25,11 @@ def all_threads_again() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadgroup a file's tests share a process, for what they share, but not the longest file's."""
+    """With --dist loadgroup a file's tests share a process, for what they share, but not the longest files'."""
     for item in items:
-        alone = item.path.name == "test_every_variant.py"
-        item.add_marker(pytest.mark.xdist_group(item.name if alone else str(item.path)))
+        group = str(item.path)
+        if item.path.name in SPREAD:
+            group = item.name
+        elif item.path.parent.name == "web":  # what npm installs is one folder
+            group = "web"
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -17,6 +17,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "export" / "web"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+LEAST_NODE = 20
 SECONDS = 300
 
 
@@ -32,7 +33,11 @@ def needed(*names: str) -> str:
 def installed() -> Path:
     """The folder with what `npm ci` installs, once for each lock file."""
     npm = needed("npm")
-    needed("node")
+    said = subprocess.run([needed("node"), "--version"], capture_output=True, text=True).stdout
+    if int(said.removeprefix("v").partition(".")[0]) < LEAST_NODE:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"the page needs Node {LEAST_NODE}, not {said.strip()}"
+        )
     stamp = SOURCE / "node_modules" / ".installed"
     lock = (SOURCE / "package-lock.json").read_text()
     if not stamp.is_file() or stamp.read_text() != lock:

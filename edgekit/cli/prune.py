@@ -120,7 +120,7 @@ def prune(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Leave channels out, or blocks of linear layers, for a smaller network.
+    """Leave channels or blocks of layers out: a smaller network.
 
     It exports, plans and trains as any other.
     """

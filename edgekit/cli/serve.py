@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 def serve(
     bundle: Annotated[Path, typer.Argument(help="A folder that `edgekit export` wrote, for ONNX.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="The system chooses for 0.")] = 7400,
-    listen: Annotated[
-        str,
-        typer.Option(help="Address to listen on; others than this machine's own let strangers in."),
-    ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
     input: Annotated[
         Path | None,
@@ -47,14 +43,14 @@ def serve(
 ) -> None:
     """Run a bundle in the browser of this machine, until Ctrl-C."""
     from edgekit.bundle import open_bundle
-    from edgekit.serving.host import Host
+    from edgekit.serving.host import HERE, Host
     from edgekit.serving.site import page_folder, site
 
     opened = open_bundle(bundle)
     relay = _relay(opened, split, token_file)
     served = site(page_folder(), opened, split, input, reference)
-    server = Host(served, relay).listen(listen, port)
-    address = f"http://{f'[{listen}]' if ':' in listen else listen}:{server.server_address[1]}/"
+    server = Host(served, relay).listen(port)
+    address = f"http://{HERE}:{server.server_address[1]}/"
     try:
         if json:
             print_json({"address": address, "bundle": str(bundle), "split": split})
@@ -70,14 +66,20 @@ def serve(
 
 
 def _relay(bundle: Bundle, split: str | None, token_file: Path | None) -> Relay | None:
-    """Raises UsageError."""
+    """Raises UsageError, also for a server elsewhere: packets and the token would go there in the clear."""
     if split is None:
         if token_file is not None:
             raise UsageError("--token-file belongs to --split.")
         return None
+    from edgekit.serving.host import LOOPBACK
     from edgekit.serving.relay import Relay
     from edgekit.split.bundle import SplitBundle
     from edgekit.split.client import Address, LinkOptions
 
-    options = LinkOptions(read_token(token_file))
-    return Relay(SplitBundle(bundle), Address.parse(split), options)
+    address = Address.parse(split)
+    if address.host not in LOOPBACK:
+        raise UsageError(
+            f"--split {split} is another machine, and the page's packets travel without TLS; "
+            f"forward a port of this one: ssh -L 7401:127.0.0.1:{address.port} {address.host}."
+        )
+    return Relay(SplitBundle(bundle), address, LinkOptions(read_token(token_file)))

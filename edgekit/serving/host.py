@@ -1,4 +1,4 @@
-"""The HTTP server behind the page; for this machine, unless its user says otherwise."""
+"""The HTTP server behind the page, for this machine: browsers open such pages fully from it alone (secure contexts)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from edgekit.serving.relay import Relay
 from edgekit.serving.site import Served
 
 PACKET = "packet"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HERE = "127.0.0.1"
+LOOPBACK = (HERE, "localhost", "::1")
 SECONDS = 30.0
 """For a browser to send what it announced."""
 KEPT, ASKED_AGAIN, NEVER = "max-age=31536000, immutable", "no-cache", "no-store"
@@ -37,7 +38,7 @@ class Host:
     relay: Relay | None = None
     """Of a split bundle, if there is a server to pass packets on to."""
 
-    def listen(self, address: str, port: int) -> ThreadingHTTPServer:
+    def listen(self, port: int) -> ThreadingHTTPServer:
         """The system chooses for port 0. Raises MissingEnvironmentError."""
         host = self
 
@@ -46,11 +47,11 @@ class Host:
 
         Requests.host = host
         try:
-            return _Server((address, port), Requests)
+            return _Server((HERE, port), Requests)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise MissingEnvironmentError(
-                f"Nothing can listen on {address}:{port}: {why}; choose another --port."
+                f"Nothing can listen on {HERE}:{port}: {why}; choose another --port."
             ) from error
 
 
@@ -84,7 +85,7 @@ class _Requests(BaseHTTPRequestHandler):
                 "This host passes no packets on: start it with --split HOST:PORT.",
             )
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or not 0 < int(length) <= relay.most_bytes:
+        if not (length.isascii() and length.isdigit()) or not 0 < int(length) <= relay.most_bytes:
             return self._say(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"A packet of this head has 1 to {relay.most_bytes} bytes.",
@@ -117,8 +118,7 @@ class _Requests(BaseHTTPRequestHandler):
         asked = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
         name = asked.rpartition(":")[0] if not asked.endswith("]") and ":" in asked else asked
-        bound = self.connection.getsockname()[0]
-        is_here = name.strip("[]") in (*LOOPBACK, bound) or bound not in LOOPBACK
+        is_here = name.strip("[]") in LOOPBACK
         return is_here and (origin is None or urlsplit(origin).netloc == asked)
 
     def _say(self, status: HTTPStatus, sentence: str) -> None:

@@ -72,6 +72,8 @@ def site(
         raise UsageError(
             f"{changed[0]} of {bundle.path} is not the file that was exported; export the model again."
         )
+    if reference is not None and input is None:
+        raise UsageError("--reference is played beside what --input gives; name a latent with it.")
     given = {name: path for name, path in ((INPUT, input), (REFERENCE, reference)) if path}
     for path in given.values():
         if not path.is_file():

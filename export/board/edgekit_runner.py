@@ -317,6 +317,9 @@ def golden_check(manifest: Json, expected: Arrays, found: Arrays) -> Json:
         elif (
             detections and name == "scores"
         ):  # a peak that falls the other way is a decision, no error
+            if np.count_nonzero(wanted) > 2 * np.count_nonzero(wanted[got != 0]):  # most of them
+                rows.append({"name": name, "psnr_db": None, "max_abs": None, "passed": False})
+                continue
             both = (wanted == 0) == (got == 0)
             wanted, got = wanted[both], got[both]
         rows.append(judged(spec, wanted, got, least, gate["integers_differ"]))

@@ -16,4 +16,4 @@ await build({
   logLevel: "warning",
 });
 const built = files.map((name) => `build/tests/${name.replace(/ts$/, "mjs")}`);
-process.exitCode = spawnSync(process.execPath, ["--test", ...built], { stdio: "inherit" }).status ?? 1;
+process.exitCode = spawnSync(process.execPath, ["--test", "--test-reporter=tap", ...built], { stdio: "inherit" }).status ?? 1;

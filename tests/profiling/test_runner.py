@@ -162,6 +162,17 @@ def test_a_device_that_computes_something_else_is_told(small: Path) -> None:
     assert not check(manifest, expected, {})["passed"]
 
 
+def test_scores_that_all_became_zero_are_no_peaks_that_fell_the_other_way() -> None:
+    check = runner()["golden_check"]
+    spec = {"name": "scores", "low": 0.0, "high": 1.0, "dtype": "float32"}
+    gate = {"psnr_db": 50.0, "integers_differ": 0.0, "detections": {"psnr_db": 30.0}}
+    manifest = {"outputs": [spec], "gate": gate}
+    scores = np.array([0, 0.5, 1, 0.2], np.float32)
+    one_fell = np.array([0.1, 0.5, 1, 0], np.float32)
+    assert check(manifest, {"scores": scores}, {"scores": one_fell})["passed"]
+    assert not check(manifest, {"scores": scores}, {"scores": scores * 0})["passed"]
+
+
 def test_a_provider_that_is_not_there_is_named(small: Path) -> None:
     done = run(small, "--provider", "QNNExecutionProvider")
     assert done.returncode == 1

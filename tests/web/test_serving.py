@@ -50,7 +50,7 @@ def page(tmp_path: Path) -> Path:
 
 @contextmanager
 def listening(host: Host) -> Iterator[int]:
-    server = host.listen("127.0.0.1", 0)
+    server = host.listen(0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -161,7 +161,7 @@ def test_a_page_that_was_not_built_is_one_sentence_that_says_how(
 
 def test_a_port_that_is_taken_is_named(port: int, page: Path, bundle: Bundle) -> None:
     with pytest.raises(MissingEnvironmentError, match="choose another --port"):
-        Host(site(page, bundle)).listen("127.0.0.1", port)
+        Host(site(page, bundle)).listen(port)
 
 
 def test_a_token_without_a_server_is_a_usage_error(

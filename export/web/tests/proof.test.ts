@@ -45,6 +45,7 @@ test("scores that are 0 on one side only are decisions of a peak test, not error
   const scores = { ...SPEC, name: "scores" };
   const detector = manifest({ outputs: [scores], gate: { psnr_db: 100, integers_differ: 0, detections: { psnr_db: null } } });
   assert.equal(judge(detector, { scores: floats(0, 0.5, 1, 0) }, { scores: floats(0, 0.5, 0, 0.2) }).passed, true);
+  assert.equal(judge(detector, { scores: floats(0, 0.5, 1, 0.2) }, { scores: floats(0, 0, 0, 0) }).passed, false);
 });
 
 test("percentiles lie between the samples as NumPy's do", () => {
