@@ -153,7 +153,8 @@ def open_bundle(path: Path) -> Bundle:
     """Raises UsageError if there is no bundle, or its manifest cannot be read."""
     manifest = path / MANIFEST
     if not manifest.is_file():
-        raise UsageError(f"{path} is no bundle: it has no {MANIFEST}; `edgekit export` writes one.")
+        why = f"it has no {MANIFEST}" if path.exists() else "it does not exist"
+        raise UsageError(f"{path} is no bundle: {why}; `edgekit export` writes one.")
     try:
         data = json.loads(manifest.read_text(encoding="utf-8"))
         bundle = Bundle(path, data)
@@ -192,6 +193,7 @@ def new_folder(
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
+        _as_umask_says(partial)
         if target.exists():
             target.replace(replaced)
         partial.replace(target)
@@ -205,6 +207,15 @@ def new_folder(
         for folder in made:
             with suppress(OSError):  # it holds the bundle, or was never made
                 folder.rmdir()
+
+
+def _as_umask_says(folder: Path) -> None:
+    """Libraries write through private temporary files, which nobody else could then read."""
+    masked = os.umask(0)
+    os.umask(masked)
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~masked)
 
 
 def require_free(target: Path, *, force: bool, ours: Callable[[Path], bool] | None = None) -> None:

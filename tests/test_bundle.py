@@ -154,6 +154,22 @@ def test_a_relative_place_is_meant_from_where_the_export_started(
     assert open_bundle(tmp_path / "b").changed_files() == []
 
 
+def test_what_a_library_wrote_for_itself_alone_is_as_open_as_the_user_s_other_files(
+    tmp_path: Path,
+) -> None:
+    before = os.umask(0o022)
+    try:
+        with new_folder(tmp_path / "b", force=False) as folder:
+            (folder / "weights").mkdir(mode=0o700)
+            write(folder)
+            (folder / "weights" / "private.bin").touch(mode=0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "b").rglob("*")}
+    assert modes.pop("weights") == oct(0o755)
+    assert set(modes.values()) == {oct(0o644)}
+
+
 def test_a_free_place_is_free(tmp_path: Path) -> None:
     require_free(tmp_path / "a" / "b", force=False)
 

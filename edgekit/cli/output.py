@@ -63,7 +63,9 @@ def parse_inputs(items: list[str]) -> dict[str, Path]:
     for item in items:
         name, equals, file = item.partition("=")
         if not equals or not name or not file:
-            raise UsageError(f"The input '{item}' is not NAME=FILE.npy, such as latent=z.npy.")
+            raise UsageError(
+                f"The input '{item}' is not NAME=FILE.npy, such as latent=z.npy; `edgekit inspect BUNDLE` names the inputs."
+            )
         if name in named:
             raise UsageError(f"The input '{name}' is given twice.")
         named[name] = Path(file)
