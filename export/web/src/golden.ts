@@ -45,9 +45,9 @@ export function judgeOne(
     [one, other] = [Float64Array.from(one).sort(), Float64Array.from(other).sort()];
   } else if (manifest.gate.detections && spec.name === "scores") {
     // A peak that falls the other way is a decision, no error.
-    const shown = one.filter((score) => score !== 0).length;
-    const kept = one.filter((score, at) => score !== 0 && other[at] !== 0).length;
-    if (shown > 2 * kept) return unmeasured(spec); // most of them
+    const shown = Array.from(one, (_, at) => at).filter((at) => one[at] !== 0);
+    const kept = shown.filter((at) => other[at] !== 0);
+    if (shown.length > 2 * kept.length) return unmeasured(spec); // most of them
     const rows = Array.from(one, (_, at) => at).filter((at) => (one[at] === 0) === (other[at] === 0));
     [one, other] = [Float64Array.from(rows, (at) => one[at]!), Float64Array.from(rows, (at) => other[at]!)];
   }
