@@ -1,22 +1,24 @@
-"""Hallucinations, FPR95 and mAP of a detector before and after fine-tuning, without and with each filter.
+"""Hallucinations, FPR95 and mAP of a detector's weights before and after fine-tuning, without and with each filter.
 
     python tests/fetch_assets.py photographs nature wallpapers stamps
     python benchmarks/make_composites.py composites/
     edgekit distill leyolo-composites --data composites/train --look-alikes composites/look-alikes \\
         --initial before.safetensors -o fine-tuned.run
-    python benchmarks/hallucinations.py composites/ before.safetensors fine-tuned.run/student.safetensors
+    python benchmarks/hallucinations.py composites/ before=before.safetensors after=fine-tuned.run/student.safetensors
 
 Filters are calibrated with `calibration`, mAP is that on `held-out`, and hallucinations are the boxes with a
-score above the recipe's on `near` and `far`; see make_composites.py. With --record they are kept for the model's card. "mAP" counts a rejected box with a score
-below the recipe's; "mAP, cut" leaves it out.
+score above the recipe's on `near` and `far`; see make_composites.py. "fewer" and "loss" are against the first
+weights without a filter. "mAP" counts a rejected box with a score below the recipe's; "mAP, cut" leaves it out.
+With --record the rows are kept for the model's card.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +54,7 @@ from edgekit.recipe import find_recipe
 from edgekit.report import aligned, json_number
 
 UNKNOWN = ("near", "far")
-COMMAND = "python benchmarks/hallucinations.py composites/ before.run/student.safetensors after.run/student.safetensors"
+COMMAND = "python benchmarks/hallucinations.py composites/"
 COLUMNS = (
     Column("near"), Column("far"), Column("fewer", "%"), Column("right boxes kept", "", 3), Column("mAP", "", 3),
     Column("mAP without what is rejected", "", 3),
@@ -159,7 +161,7 @@ def table(rows: Sequence[Row]) -> str:
     return aligned(cells)
 
 
-def measured(rows: Sequence[Row]) -> Measurement:
+def measured(rows: Sequence[Row], weights: Mapping[str, Path]) -> Measurement:
     most = max(1, rows[0].near + rows[0].far)
     told = {
         f"{row.weights}, {row.filter}": [
@@ -167,35 +169,45 @@ def measured(rows: Sequence[Row]) -> Measurement:
         ]
         for row in rows
     }  # fmt: skip
-    return Measurement(COMMAND, "weights, filter", COLUMNS, told, versions_here())
+    command = " ".join(
+        [COMMAND, *(shlex.quote(f"{label}={path}") for label, path in weights.items())]
+    )
+    return Measurement(command, "weights, filter", COLUMNS, told, versions_here())
+
+
+def labelled(text: str) -> tuple[str, Path]:
+    label, found, path = text.partition("=")
+    if not found or not label or not path:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not of the form LABEL=FILE, as in before=before.safetensors"
+        )
+    return label, Path(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("sets", type=Path)
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path, nargs="?")
+    parser.add_argument("weights", type=labelled, nargs="+", metavar="LABEL=FILE")
     parser.add_argument("--model", default="leyolo-composites")
     parser.add_argument("--pictures", type=int, help="of each set at most")
     parser.add_argument("--json", type=Path, help="to write the rows to as well")
     parser.add_argument("--record", action="store_true", help="keep the rows for the model's card")
     options = parser.parse_args()
+    weights = dict(options.weights)
+    if len(weights) != len(options.weights):
+        parser.error("two files have one label")
     rows = []
-    for label in ("before", "after"):
-        weights = getattr(options, label)
-        if weights is None:
-            continue
+    for label, path in weights.items():
         say = partial(print, f"{label}:", file=sys.stderr)
         try:
-            detector = detector_of_model(with_evidence(edgekit.load(options.model, weights)))
+            detector = detector_of_model(with_evidence(edgekit.load(options.model, path)))
             seen = see(detector, options.sets, options.pictures, say)
             rows += [seen.row(label, name) for name in ("", *FILTERS)]
         except EdgekitError as error:
             sys.exit(f"hallucinations: {error}")
     print(table(rows))
     if options.record:
-        kept = measured(rows)
-        record(find_recipe(options.model).path, "hallucinations", kept)
+        record(find_recipe(options.model).path, "hallucinations", measured(rows, weights))
     if options.json:
         strict = [
             {
