@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,14 +57,17 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     return int(height), int(width)
 
 
-def parse_inputs(items: list[str]) -> dict[str, Path]:
-    """ "name=file.npy" items by name. Raises UsageError."""
+def parse_inputs(items: list[str], names: Sequence[str]) -> dict[str, Path]:
+    """ "name=file.npy" items by name; a file alone is the only one of the bundle's inputs `names`. Raises UsageError."""
     named = {}
     for item in items:
         name, equals, file = item.partition("=")
-        if not equals or not name or not file:
+        if item and not equals and len(names) == 1:
+            name, file = names[0], item
+        if not name or not file:
             raise UsageError(
-                f"The input '{item}' is not NAME=FILE.npy, such as latent=z.npy; `edgekit inspect BUNDLE` names the inputs."
+                f"The input '{item}' is not NAME=FILE.npy, such as {names[0]}=x.npy; "
+                f"the bundle's inputs are {', '.join(names)}."
             )
         if name in named:
             raise UsageError(f"The input '{name}' is given twice.")
