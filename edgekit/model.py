@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from edgekit.box_contract import Boxes
 from edgekit.checkpoint import download_official, load_weights
 from edgekit.contract import Size, TensorSpec
-from edgekit.errors import UsageError, first_line
+from edgekit.errors import UsageError, kind_and_line
 from edgekit.image_contract import ImageContract
+from edgekit.program.source import raised_at
 from edgekit.recipe import Recipe
 from edgekit.zoo.families import build_network
 
@@ -186,10 +187,11 @@ def model_of_factory(reference: str) -> Model:
     except (Exception, SystemExit) as error:
         if isinstance(error, AttributeError) and factory is None:
             raise UsageError(f"The module '{path}' has no '{attribute}'.") from error
-        reason = first_line(error)
         did = "calling it without arguments" if factory is not None else "importing it"
+        where = raised_at(error)
         raise UsageError(
-            f"'{reference}' cannot be used: {did} raised {type(error).__name__}: {reason}."
+            f"'{reference}' cannot be used: {did} raised {kind_and_line(error)}"
+            f"{f' ({where})' if where else ''}."
         ) from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise UsageError(
