@@ -1,9 +1,11 @@
-"""How verbs print: one JSON object on stdout, or text; progress on stderr if it is a terminal."""
+"""How verbs print: one JSON object on stdout, or text; progress on stderr."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -16,30 +18,55 @@ from edgekit.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout, nothing else.")]
 
+PRINT_EVERY_S = 10.0
+COUNTED = re.compile(r"\d+(?: of |/)\d+|\(\d+\)")
+"""A step of many: "scores (3 of 52)", "trunk 200/2000  loss 0.1", "measure cuts (7)"."""
+
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner that shows the step it is given; silent where stderr is no terminal.
+def progress(verb: str) -> Iterator[Callable[[str], None]]:
+    """A spinner that shows the step it is given; where stderr is no terminal, lines there.
 
     What libraries and the user's own code print meanwhile goes to stderr: stdout holds results.
     """
     with redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
-            yield lambda _step: stop_if_interrupted()
+            yield _lines(f"edgekit {verb}")
             return
         from rich.console import Console
 
-        with Console(stderr=True).status(title) as status:
+        title = f"edgekit {verb}"
+        # The stream itself, so that who redirects sys.stderr for a while does not take the spinner.
+        with Console(file=sys.stderr).status(title) as status:
 
             def show(step: str) -> None:
                 stop_if_interrupted()
                 status.update(f"{title}: {step}")
 
             yield show
+
+
+def _lines(title: str) -> Callable[[str], None]:
+    """Of each phase, and of what is counted within one ("3 of 52") now and then."""
+    begun: set[str] = set()
+    last = 0.0
+
+    def show(step: str) -> None:
+        nonlocal last
+        stop_if_interrupted()
+        counted = COUNTED.search(step)
+        series = "" if counted is None else step[: counted.start()].partition(" ")[0]
+        if counted is None or series not in begun or time.monotonic() >= last + PRINT_EVERY_S:
+            print(f"{title}: {step}", file=sys.stderr, flush=True)
+            last = time.monotonic()
+        if counted is not None:
+            begun.add(series)
+
+    return show
 
 
 def is_factory(name: str) -> bool:

@@ -166,7 +166,8 @@ def prune(
         require_resumed(of_masks, resume=resume)
     if steps:
         require_resumed(where, resume=resume)
-    with progress("edgekit: prune") as show:
+    with progress("prune") as show:
+        show("load")
         model = model_of_recipe(recipe, weights, Size(height, width, frames))
         batches = None
         if data is not None:

@@ -157,7 +157,7 @@ def quantize(
     from edgekit.folder_inputs import divided, inputs_in
     from edgekit.quantising import export_quantised
 
-    with progress("edgekit") as show:
+    with progress("quantize") as show:
         show("load")
         if recipe is not None:
             model = model_of_recipe(recipe, weights, Size(height, width, frames))

@@ -63,6 +63,7 @@ def verify(
             "--one-file."
         )
     with progress("verify") as show:
+        show("run the file on its golden input")
         report = verify_bundle(opened)
         divergence = audit = None
         if bisect or half_audit:
