@@ -237,7 +237,7 @@ def export_model(
                     report, notes=(*report.notes, _candidates(network, target, options))
                 )
         fields = manifest_fields(
-            model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
+            model, target, prepared, "; ".join(dict.fromkeys(filter(None, simplified))), report
         )
         fields |= options.work.to_json() | {"palette_bits": options.palette_bits}
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
