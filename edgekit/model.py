@@ -16,6 +16,7 @@ from edgekit.box_contract import Boxes
 from edgekit.checkpoint import download_official, load_weights
 from edgekit.contract import Size, TensorSpec
 from edgekit.errors import UsageError, kind_and_line
+from edgekit.factory_name import as_imported, is_file
 from edgekit.image_contract import ImageContract
 from edgekit.program.source import raised_at
 from edgekit.recipe import Recipe
@@ -174,6 +175,12 @@ def model_of_factory(reference: str) -> Model:
     path, _, attribute = reference.partition(":")
     if not path or not attribute:
         raise UsageError(f"'{reference}' is not package.module:factory, such as mynet:make.")
+    if is_file(path):
+        imported = as_imported(path)
+        raise UsageError(
+            f"'{reference}' is a path; name the factory as Python imports it: {imported}:{attribute}, from the "
+            f"folder that holds {imported.partition('.')[0]}."
+        )
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's own file in the current folder
     torch.manual_seed(EXAMPLE_SEED)

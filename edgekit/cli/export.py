@@ -11,12 +11,12 @@ import typer
 
 from edgekit.cli.output import (
     Json,
-    is_factory,
     parse_size,
     print_json,
     progress,
 )
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 from edgekit.target import find_target

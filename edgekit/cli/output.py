@@ -69,11 +69,6 @@ def _lines(title: str) -> Callable[[str], None]:
     return show
 
 
-def is_factory(name: str) -> bool:
-    """package.module:factory, not the name or the file of a recipe."""
-    return ":" in name and not name.endswith(".toml")
-
-
 def parse_size(text: str | None) -> tuple[int | None, int | None]:
     """ "512x768" as height and width in pixels. Raises UsageError."""
     if text is None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress, require_drawable
+from edgekit.cli.output import Json, parse_size, print_json, progress, require_drawable
 from edgekit.cli.plan_stream import print_stream
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 

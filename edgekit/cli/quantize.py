@@ -8,8 +8,9 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import Json, parse_size, print_json, progress
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 from edgekit.target import find_target
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import Json, parse_size, print_json, progress
 from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.factory_name import is_factory
 
 if TYPE_CHECKING:
     from edgekit.model import Model

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, print_json, progress
+from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle

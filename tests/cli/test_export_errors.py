@@ -29,9 +29,10 @@ def refused(edgekit: Command, place: Path, *arguments: object, code: int = 2) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["turbo-vaed-mni", "--target", "onnx"], "did you mean 'turbo-vaed-mini'?"),
+        (["turbo-vaed-mni", "--target", "onnx"], "did you mean 'turbo-vaed-mini'"),
         ([SMALL, "--target", "onx"], "did you mean 'onnx'?"),
-        (["zzz", "--target", "onnx"], "there are codenet-a, codenet-b"),
+        (["zzz", "--target", "onnx"], "There is no model 'zzz'; `edgekit list` shows all."),
+        (["my/nets.py", "--target", "onnx"], "as my.nets:make_net."),
         ([SMALL], "Missing option '--target'."),
         (["--target", "onnx"], "Missing argument"),
         ([SMALL, "--target", "onnx", "--bogus"], "No such option"),
@@ -102,6 +103,8 @@ def test_a_size_beyond_the_memory_is_an_environment_error(edgekit: Command, plac
     [
         (":", "is not package.module:factory"),
         ("factories:", "is not package.module:factory"),
+        ("my/nets.py:make", "as Python imports it: my.nets:make, from the folder that holds my."),
+        ("../nets.py:make", "as Python imports it: nets:make, from the folder that holds nets."),
         (":make", "is not package.module:factory"),
         ("no_such.module:make", "The module 'no_such' of 'no_such.module:make' cannot be found."),
         ("factories:nothing", "The module 'factories' has no 'nothing'."),
