@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from edgekit.backends.registry import Backend, backend_for
@@ -32,6 +33,7 @@ from edgekit.plan.runner import planned_runnable
 from edgekit.planned_programs import planned_programs
 from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
 from edgekit.program.convertible import require_convertible, require_own_outputs
+from edgekit.program.eager import run_eagerly
 from edgekit.program.lints import Finding, lint
 from edgekit.program.program import Program
 from edgekit.program.rule import Decision, rewrite
@@ -235,7 +237,7 @@ def export_model(
                     report, notes=(*report.notes, _candidates(network, target, options))
                 )
         fields = manifest_fields(
-            model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
+            model, target, prepared, "; ".join(dict.fromkeys(filter(None, simplified))), report
         )
         fields |= options.work.to_json() | {"palette_bits": options.palette_bits}
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
@@ -330,8 +332,9 @@ def golden_pair(model: Model, program: Program) -> tuple[dict[str, Array], dict[
 
 
 def _results(model: Model) -> list[Tensor]:
-    """Eager outputs. The inputs are copies, since a forward may write into its arguments."""
-    results: Any = model(*(value.clone() for value in model.example_inputs))
+    """Eager outputs."""
+    with torch.inference_mode():
+        results = run_eagerly(model.module, model.example_inputs)
     return [results] if isinstance(results, Tensor) else list(results)
 
 

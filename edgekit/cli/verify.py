@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, print_json, progress
+from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
@@ -63,6 +64,7 @@ def verify(
             "--one-file."
         )
     with progress("verify") as show:
+        show("run the file on its golden input")
         report = verify_bundle(opened)
         divergence = audit = None
         if bisect or half_audit:
