@@ -22,7 +22,7 @@ from edgekit.report import aligned
 from edgekit.target import find_target
 
 if TYPE_CHECKING:
-    from edgekit.exporting import Prepared
+    from edgekit.prepared import Prepared
     from edgekit.recipe import Recipe
 
 
@@ -179,8 +179,9 @@ def export(
     from edgekit.bundle import require_free
     from edgekit.contract import Size
     from edgekit.detection.in_the_file import InTheFile
-    from edgekit.exporting import ExportOptions, default_folder, export_model, prepare, working
+    from edgekit.exporting import ExportOptions, default_folder, export_model
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
+    from edgekit.prepared import prepare, working
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     if split is None:

@@ -10,10 +10,10 @@ from edgekit.report import aligned
 
 def print_factory(reference: str, *, json: bool) -> None:
     """What the module of package.module:factory takes, gives and costs, as it is captured."""
-    from edgekit.exporting import captured_model
     from edgekit.model import model_of_factory
     from edgekit.plan.maps.index_map import shape
     from edgekit.plan.memory import macs_per_element
+    from edgekit.prepared import captured_model
 
     with progress("info"):
         model = model_of_factory(reference)

@@ -14,7 +14,7 @@ from edgekit.factory_name import is_factory
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.contract import TensorSpec
-    from edgekit.exporting import Prepared
+    from edgekit.prepared import Prepared
 
 
 def verify(
@@ -112,8 +112,9 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
     import numpy as np
 
     from edgekit.detection.in_the_file import InTheFile
-    from edgekit.exporting import golden_pair, prepare, working
+    from edgekit.export_proof import golden_pair
     from edgekit.model import model_of_factory, model_of_recipe
+    from edgekit.prepared import prepare, working
     from edgekit.recipe import all_recipes, find_recipe
     from edgekit.target import all_targets, find_target
 
