@@ -94,7 +94,7 @@ def test_it_exports_and_verifies(
     height, width, frames = SMALL[name]
     model = edgekit.load(name, height=height, width=width, frames=frames)
     once = captured_model(model)  # a third of an export's time, and the same for all forms
-    monkeypatch.setattr("edgekit.exporting.captured_model", lambda _: once)
+    monkeypatch.setattr("edgekit.prepared.captured_model", lambda _: once)
     for target, precision in _forms(name):
         folder = tmp_path / f"{target}-{precision}"
         bundle = edgekit.export(
