@@ -61,3 +61,14 @@ def first_line(error: BaseException) -> str:
     """What an exception of other people's code says, to be quoted: one line without its full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def kind_and_line(error: BaseException) -> str:
+    """ "KeyError: 'width'", or the kind alone of an exception that says nothing."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch has no class of its own for this on the CPU."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

@@ -5,38 +5,39 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from edgekit.backends.registry import Backend, backend_for
-from edgekit.backends.runnable import Array, Runnable
-from edgekit.box_contract import Boxes, Thresholds
+from edgekit.backends.registry import backend_for
+from edgekit.backends.runnable import Array
 from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write_manifest
-from edgekit.contract import TensorSpec
-from edgekit.detection.in_the_file import NETWORK_ONLY, InTheFile, with_work
-from edgekit.errors import ConversionError, ParityError, UsageError
+from edgekit.detection.in_the_file import NETWORK_ONLY, InTheFile
+from edgekit.errors import UsageError
 from edgekit.export_checks import gate_of, require_packing, require_palettes, require_whole_codes
 from edgekit.export_manifest import notes_of, versions_of
+from edgekit.export_proof import golden_pair, loaded, proof
 from edgekit.model import Model
-from edgekit.parity.detections import judge, shows_too_little
-from edgekit.parity.half_audit import audit_half
+from edgekit.parity.detections import shows_too_little
 from edgekit.plan.choose import Request
 from edgekit.plan.plan import FILE as PLAN_FILE
 from edgekit.plan.plan import Plan, write_plan
-from edgekit.plan.runner import planned_runnable
 from edgekit.planned_programs import planned_programs
-from edgekit.program.capture import Capture, capture, expanded, without_torch_warnings
-from edgekit.program.convertible import require_convertible, require_own_outputs
-from edgekit.program.lints import Finding, lint
+from edgekit.prepared import (
+    Prepared,
+    captured_model,
+    doors,
+    made_ready,
+    prepare,
+    require_no_errors,
+    working,
+)
+from edgekit.program.capture import without_torch_warnings
 from edgekit.program.program import Program
-from edgekit.program.rule import Decision, rewrite
-from edgekit.program.rules import rules
-from edgekit.report import Gate, Report
+from edgekit.report import Report
 from edgekit.target import Target
 
 Progress = Callable[[str], None]
@@ -69,89 +70,8 @@ class ExportOptions:
     """Leave out the bits that a quantised model's weights do not need, in formats without types of few bits."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A program ready for conversion, with every decision on the way."""
-
-    program: Program
-    precision: str
-    method: str
-    decisions: list[Decision] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def errors(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.level == "error"]
-
-
-def prepare(model: Model, target: Target, precision: str | None) -> Prepared:
-    """Capture, rewrite and lint; nothing is converted or written."""
-    with without_torch_warnings():
-        captured = captured_model(model)
-        chosen = target.require_precision(precision)
-        return made_ready(captured.program, target, chosen, captured.method)
-
-
-def working(model: Model, target: Target, work: InTheFile) -> Model:
-    """The model as the target's file is to be. Raises UsageError."""
-    backend = backend_for(target.format)
-    if work.suppression is not None and not target.suppresses:
-        raise UsageError(
-            f"Target '{target.name}' has no operator that suppresses boxes; leave --nms away."
-        )
-    return with_work(model, work, backend.pixels_axes, best_class_only=backend.best_class_only)
-
-
-def captured_model(model: Model) -> Capture:
-    """The model's graph as it is. Raises ConversionError for what no file can hold."""
-    captured = capture(model.module, model.example_inputs, model.inputs, model.outputs)
-    require_convertible(captured.program)
-    require_own_outputs(captured.program)
-    return captured
-
-
-def made_ready(source: Program, target: Target, precision: str, method: str) -> Prepared:
-    """Rewrite and lint a graph for a target."""
-    backend = backend_for(target.format)
-    lacking = backend.unsupported_operators(source)
-    program, decisions = rewrite(
-        expanded(source, lacking), rules(half=precision != "fp32", runtime=target.rules)
-    )
-    require_own_outputs(program)
-    doors(backend, program)  # refuses element types before anything is written
-    unsupported = backend.unsupported_operators(program)
-    findings = lint(program, target.lints, unsupported)
-    return Prepared(program, precision, method, decisions, findings)
-
-
 def default_folder(name: str, target: Target, precision: str | None) -> Path:
     return Path(f"{name}-{target.name}-{target.require_precision(precision)}.bundle")
-
-
-def doors(
-    backend: Backend, program: Program
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs with the element types that the written file has.
-
-    Raises ConversionError for a type that the format does not take.
-    """
-    for spec in (*program.inputs, *program.outputs):
-        if spec.dtype not in backend.takes and not _is_picture(spec, backend):
-            raise ConversionError(
-                f"'{spec.name}' is {spec.dtype}, and these files take {', '.join(backend.takes)}: call "
-                "module.float(), give inputs of such a type, and choose half precision with --precision."
-            )
-
-    def at_the_door(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(replace(spec, dtype=backend.door_type(spec.dtype)) for spec in specs)
-
-    return at_the_door(program.inputs), at_the_door(program.outputs)
-
-
-def _is_picture(spec: TensorSpec, backend: Backend) -> bool:
-    """Bytes of three colours, in the order that the format holds them."""
-    is_colourful = len(spec.shape) == 4 and spec.shape[backend.pixels_axes.index("C")] == 3
-    return spec.dtype == "uint8" and is_colourful
 
 
 def export_model(
@@ -226,16 +146,16 @@ def export_model(
         if options.verify:
             progress("verify")
             names = [tuple(s.name for s in specs) for specs in (program.inputs, program.outputs)]
-            file = _loaded(partial, backend, next(iter(files)), plan, names)
+            file = loaded(partial, backend, next(iter(files)), plan, names)
             seen = (model.boxes, options.work.suppression)
-            report = _proof(file, inputs, expected, prepared, gate, _described(main, options), seen)
+            report = proof(file, inputs, expected, prepared, gate, _described(main, options), seen)
             if shows_too_little(expected, options.work.suppression):
                 progress("verify what is suppressed")
                 report = replace(
                     report, notes=(*report.notes, _candidates(network, target, options))
                 )
         fields = manifest_fields(
-            model, target, prepared, "; ".join(dict.fromkeys(simplified)), report
+            model, target, prepared, "; ".join(dict.fromkeys(filter(None, simplified))), report
         )
         fields |= options.work.to_json() | {"palette_bits": options.palette_bits}
         manifest = write_manifest(partial, {**fields, "model": main, "gate": gate.to_json()})
@@ -263,17 +183,6 @@ def _described(written: str, options: ExportOptions) -> str:
     return f"{written} (chunks with an overlap of {overlap}: more comes closer, and --gate says what is enough)"
 
 
-def require_no_errors(prepared: Prepared, target: Target) -> None:
-    """Raises ConversionError for a graph that the target's lints refuse."""
-    if prepared.errors:
-        first = prepared.errors[0]
-        where = f" ({first.source})" if first.source else ""
-        raise ConversionError(
-            f"{len(prepared.errors)} operator(s) cannot go to {target.name}, first {first.message}"
-            f"{where}; --dry-run lists all."
-        )
-
-
 def _planned(
     model: Model, target: Target, prepared: Prepared, request: Request, one_file: bool
 ) -> tuple[Plan, dict[str, Prepared]]:
@@ -294,88 +203,6 @@ def example_inputs(program: Program) -> dict[str, Array]:
     return {
         spec.name: random.standard_normal(spec.shape).astype(spec.dtype) for spec in program.inputs
     }
-
-
-def _loaded(
-    folder: Path, backend: Backend, file: str, plan: Plan | None, names: list[tuple[str, ...]]
-) -> Runnable:
-    try:
-        if plan is None:
-            return backend.load(folder / file)
-        return planned_runnable(folder, plan, backend, names[0], names[1])
-    except UsageError as error:  # it is our file, not one that the user chose
-        raise ConversionError(
-            f"The written file cannot be run here: {error} --no-verify keeps it as it is."
-        ) from error
-
-
-def golden_pair(model: Model, program: Program) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The example inputs by name, and what the model itself makes of them, eager in float32.
-
-    Raises UsageError if an output does not have the shape that the model's recipe declares.
-    """
-    outputs = _results(model)
-    for spec, value in zip(program.outputs, outputs, strict=True):
-        if tuple(value.shape) != spec.shape:
-            raise UsageError(
-                f"{model.name} declares '{spec.name}' of shape {spec.shape} and its network gives "
-                f"{tuple(value.shape)}; correct its recipe, whose architecture and contract differ."
-            )
-    named_inputs = zip(program.inputs, model.example_inputs, strict=True)
-    named_outputs = zip(program.outputs, outputs, strict=True)
-    return (
-        {spec.name: value.detach().cpu().numpy() for spec, value in named_inputs},
-        {spec.name: value.detach().cpu().numpy() for spec, value in named_outputs},
-    )
-
-
-def _results(model: Model) -> list[Tensor]:
-    """Eager outputs. The inputs are copies, since a forward may write into its arguments."""
-    results: Any = model(*(value.clone() for value in model.example_inputs))
-    return [results] if isinstance(results, Tensor) else list(results)
-
-
-def _proof(
-    file: Runnable,
-    inputs: dict[str, Array],
-    expected: dict[str, Array],
-    prepared: Prepared,
-    gate: Gate,
-    written: str,
-    seen: tuple[Boxes | None, Thresholds | None],
-) -> Report:
-    for name, value in expected.items():
-        if bad := int(np.count_nonzero(~np.isfinite(value))):
-            raise ParityError(
-                f"{bad} of {value.size} values of '{name}' are NaN or infinite in the model itself, "
-                "so nothing can be compared with them; look at its weights and example inputs."
-            )
-    try:
-        computed = file.run(inputs)
-    except UsageError as error:
-        raise ConversionError(
-            f"The written file cannot be run here: {error} --no-verify keeps it as it is."
-        ) from error
-    report = judge(expected, computed, prepared.program.outputs, gate, file.reference, *seen)
-    if not report.passed:
-        raise ParityError(
-            f"{written} does not compute what the model computes: {' '.join(report.reasons)} Export with "
-            "--no-verify and run `edgekit verify --bisect` to see where they part."
-        )
-    if prepared.precision == "fp16" and not file.rounds_to_half:
-        _require_finite_in_half(prepared.program, inputs)
-    return report
-
-
-def _require_finite_in_half(program: Program, inputs: dict[str, Array]) -> None:
-    """For runtimes that compute half-precision files in single precision, and so hide overflow."""
-    first = audit_half(program, inputs).first_nonfinite
-    if first is not None:
-        where = f" ({first.source})" if first.source else ""
-        raise ParityError(
-            f"In half precision {first.op} '{first.node}'{where} gives NaN or infinity, which this "
-            "machine's runtime hides by computing in single precision; --precision fp32 is safe."
-        )
 
 
 def manifest_fields(

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from edgekit.box_contract import Boxes
 from edgekit.checkpoint import download_official, load_weights
 from edgekit.contract import Size, TensorSpec
-from edgekit.errors import UsageError, first_line
+from edgekit.errors import UsageError, kind_and_line
+from edgekit.factory_name import as_imported, is_file
 from edgekit.image_contract import ImageContract
+from edgekit.program.source import raised_at
 from edgekit.recipe import Recipe
 from edgekit.zoo.families import build_network
 
@@ -173,6 +175,12 @@ def model_of_factory(reference: str) -> Model:
     path, _, attribute = reference.partition(":")
     if not path or not attribute:
         raise UsageError(f"'{reference}' is not package.module:factory, such as mynet:make.")
+    if is_file(path):
+        imported = as_imported(path)
+        raise UsageError(
+            f"'{reference}' is a path; name the factory as Python imports it: {imported}:{attribute}, from the "
+            f"folder that holds {imported.partition('.')[0]}."
+        )
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's own file in the current folder
     torch.manual_seed(EXAMPLE_SEED)
@@ -186,10 +194,11 @@ def model_of_factory(reference: str) -> Model:
     except (Exception, SystemExit) as error:
         if isinstance(error, AttributeError) and factory is None:
             raise UsageError(f"The module '{path}' has no '{attribute}'.") from error
-        reason = first_line(error)
         did = "calling it without arguments" if factory is not None else "importing it"
+        where = raised_at(error)
         raise UsageError(
-            f"'{reference}' cannot be used: {did} raised {type(error).__name__}: {reason}."
+            f"'{reference}' cannot be used: {did} raised {kind_and_line(error)}"
+            f"{f' ({where})' if where else ''}."
         ) from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.contract import TensorSpec
-from edgekit.data_folder import data_files, require_types, suggestion
+from edgekit.data_folder import data_files, require_types
 from edgekit.errors import UsageError
+from edgekit.factory_name import as_imported, is_factory
 from edgekit.image_contract import ImageContract
 from edgekit.video_latent import LatentScaling, VideoContract, VideoLatent
 
@@ -78,8 +80,20 @@ def find_recipe(name: str) -> Recipe:
             return recipe
     if is_recipe_folder(Path(name)):
         return read_recipe(next(Path(name).glob("*.toml")))
+    if is_factory(name):
+        raise UsageError(
+            f"'{name}' has no recipe, which is needed here; info, export, plan, quantize and split plan take "
+            "package.module:factory."
+        )
+    if name.endswith(".py"):
+        raise UsageError(
+            f"There is no model '{name}'; name a function of it that returns (module, example_inputs), as "
+            f"{as_imported(name)}:make_net."
+        )
     known = sorted({known for recipe in recipes for known in (recipe.name, *recipe.aliases)})
-    raise UsageError(f"There is no model '{name}'; {suggestion(name, known)}")
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    nearest = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise UsageError(f"There is no model '{name}'; {nearest}`edgekit list` shows all.")
 
 
 def is_recipe_folder(path: Path) -> bool:

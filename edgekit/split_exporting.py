@@ -17,15 +17,9 @@ from edgekit.bundle import Bundle, new_folder, require_free, write_golden, write
 from edgekit.contract import TensorSpec
 from edgekit.errors import ParityError, UsageError
 from edgekit.export_manifest import notes_of
-from edgekit.exporting import (
-    Prepared,
-    Progress,
-    manifest_fields,
-    prepare,
-    require_no_errors,
-    silent,
-)
+from edgekit.exporting import Progress, manifest_fields, silent
 from edgekit.model import RANDOM_WEIGHTS, Model
+from edgekit.prepared import Prepared, prepare, require_no_errors
 from edgekit.program.capture import without_torch_warnings
 from edgekit.report import Report
 from edgekit.split.bundle import (

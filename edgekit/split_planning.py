@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.errors import UsageError
-from edgekit.exporting import Progress, captured_model, silent
+from edgekit.exporting import Progress, silent
 from edgekit.model import Model
 from edgekit.parity.layer_times import LayerTimes, layer_times
+from edgekit.prepared import captured_model
 from edgekit.program.capture import without_torch_warnings
 from edgekit.report import aligned
 from edgekit.split.bundle import SplitBundle

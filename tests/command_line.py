@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+BESIDE = re.compile(r"^edgekit [a-z ]+: |has no weights here")
+"""What is told of long work on the way."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Result:
 
     def is_one_sentence(self) -> bool:
         """An error on stderr, and nothing on stdout."""
-        lines = [line for line in self.err.splitlines() if "has no weights here" not in line]
+        lines = [line for line in self.err.splitlines() if not BESIDE.search(line)]
         return (
             self.out == ""
             and len(lines) == 1

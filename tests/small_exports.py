@@ -60,6 +60,15 @@ class Dictionary(nn.Module):
         return {"sum": x + 1}
 
 
+class Table(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(4, 2)
+
+    def forward(self, number):
+        return self.table(number)
+
+
 def make():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (torch.ones(1, 3, 6, 6),)
 
@@ -75,6 +84,10 @@ def bessel():
 
 def dictionary():
     return Dictionary(), torch.ones(1, 3)
+
+
+def out_of_range():
+    return Table(), torch.tensor([7])
 
 
 def nan():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import edgekit
-from edgekit.exporting import captured_model
+from edgekit.prepared import captured_model
 from edgekit.recipe import all_recipes
 
 SMALL = {

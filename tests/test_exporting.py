@@ -11,8 +11,10 @@ from edgekit.backends.registry import CoreMLBackend
 from edgekit.bundle import open_bundle
 from edgekit.contract import Size
 from edgekit.errors import ConversionError, ParityError, UsageError
-from edgekit.exporting import ExportOptions, default_folder, export_model, golden_pair, prepare
+from edgekit.export_proof import golden_pair
+from edgekit.exporting import ExportOptions, default_folder, export_model
 from edgekit.model import model_of_module, model_of_recipe
+from edgekit.prepared import prepare
 from edgekit.recipe import read_recipe
 from edgekit.target import find_target
 

@@ -13,10 +13,10 @@ from edgekit.contract import Size
 from edgekit.data_folder import data_folder
 from edgekit.distillation import taef2
 from edgekit.distillation.video_files import read_frames
-from edgekit.exporting import prepare
 from edgekit.measured import read_measured
 from edgekit.model import model_of_recipe
 from edgekit.parity.half_audit import audit_half
+from edgekit.prepared import prepare
 from edgekit.recipe import find_recipe
 from edgekit.target import find_target
 from edgekit.zoo.cost import network_cost

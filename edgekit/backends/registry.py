@@ -81,7 +81,7 @@ class Backend(Protocol):
         ...
 
     def simplify(self, path: Path, inputs: Mapping[str, Array]) -> str:
-        """What was done to the written file, or "" where the format has no simplifier."""
+        """What was done to the written file, or "" for nothing: no simplifier, or little to remove."""
         ...
 
     def pack(self, path: Path) -> None:

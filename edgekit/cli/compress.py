@@ -116,7 +116,8 @@ def compress(
         resume,
     )
     export = ExportOptions(force=force, plan=requested(memory_budget, None, None, None))
-    with progress("edgekit: compress") as show:
+    with progress("compress") as show:
+        show("load")
         model = model_of_recipe(recipe, weights, Size(height, width, frames))
         done = compress_model(model, chosen, folder, data, options, export, show)
     if picture is not None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from edgekit.distillation.loop import Distilled
 
 DEFAULT_TEACHER = Path("taef2")
-PRINT_EVERY_S = 10.0
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
 
 
@@ -102,9 +98,11 @@ def distill(
     require_taken(name, [option for option, value in chosen.items() if value])
     folder = output or Path(f"{name}.run")
     started = time.perf_counter()
-    with _lines(f"edgekit: distill {name}") as show:
+    leads = not int(os.environ.get("RANK", 0))
+    with progress("distill") as show:
         asked = FromFiles(
-            data=data, teacher=teacher or DEFAULT_TEACHER, run=folder, progress=show,
+            data=data, teacher=teacher or DEFAULT_TEACHER, run=folder,
+            progress=show if leads else lambda _line: None,
             hardware=Hardware(accelerator, None, strategy, cast("Precision", precision)),
             validation=validation, lpips=lpips, steps=steps, seed=seed, resume=resume,
             workers=workers, model=name, numbers=numbers, perceptual=perceptual,
@@ -112,7 +110,7 @@ def distill(
             on_damage="skip" if skip_damaged else "refuse",
         )  # fmt: skip
         distilled = train(asked)
-    if int(os.environ.get("RANK", 0)):
+    if not leads:
         return
     found = _summary(distilled, time.perf_counter() - started)
     if json:
@@ -126,26 +124,6 @@ def distill(
     for metric, value in found["validation"].items():
         print(f"{metric}  {'not a number' if value is None else format(value, '.4g')}")
     print(f"export it with: edgekit export {name} --weights {found['weights']}")
-
-
-@contextmanager
-def _lines(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on a terminal; else lines on stderr, of each stage and now and then, for a run takes hours."""
-    if sys.stderr.isatty():
-        with progress(title) as show:
-            yield show
-        return
-    last, stage = 0.0, ""
-
-    def say(line: str) -> None:
-        nonlocal last, stage
-        begins = line.split(" ")[0]
-        if begins != stage or time.monotonic() >= last + PRINT_EVERY_S:
-            print(line, file=sys.stderr, flush=True)
-            last, stage = time.monotonic(), begins
-
-    with redirect_stdout(sys.stderr):
-        yield say if not int(os.environ.get("RANK", 0)) else lambda _line: None
 
 
 def _summary(distilled: Distilled, seconds: float) -> dict[str, Any]:

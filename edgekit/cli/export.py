@@ -11,18 +11,18 @@ import typer
 
 from edgekit.cli.output import (
     Json,
-    is_factory,
     parse_size,
     print_json,
     progress,
 )
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 from edgekit.target import find_target
 
 if TYPE_CHECKING:
-    from edgekit.exporting import Prepared
+    from edgekit.prepared import Prepared
     from edgekit.recipe import Recipe
 
 
@@ -179,8 +179,9 @@ def export(
     from edgekit.bundle import require_free
     from edgekit.contract import Size
     from edgekit.detection.in_the_file import InTheFile
-    from edgekit.exporting import ExportOptions, default_folder, export_model, prepare, working
+    from edgekit.exporting import ExportOptions, default_folder, export_model
     from edgekit.model import RANDOM_WEIGHTS, model_of_factory, model_of_recipe
+    from edgekit.prepared import prepare, working
 
     label = recipe.name if recipe else name.rpartition(":")[2]
     if split is None:
@@ -191,7 +192,8 @@ def export(
         folder = output or split_folder(label, split, chosen, precision)
     if not dry_run:
         require_free(folder, force=force)
-    with progress("edgekit: load"):
+    with progress("export") as show:
+        show("load")
         if recipe is not None:
             model = model_of_recipe(recipe, weights, Size(height, width, frames))
         else:
@@ -216,7 +218,8 @@ def export(
     asked = model.boxes.thresholds(score, iou, limit) if nms and model.boxes else None
     work = InTheFile(bake_preprocessing, asked, safety)
     if dry_run:
-        with progress("edgekit"):
+        with progress("export") as show:
+            show("capture and rewrite")
             prepared = prepare(working(model, chosen, work), chosen, precision)
         print_json(_dry_run_json(prepared)) if json else print(_dry_run_text(prepared))
         raise typer.Exit(1 if prepared.errors else 0)
@@ -224,7 +227,7 @@ def export(
         precision, verify=verify, simplify=simplify, force=force,
         plan=planned, one_file=one_file, gate_db=gate, work=work, palette_bits=palettes,
     )  # fmt: skip
-    with progress("edgekit") as show:
+    with progress("export") as show:
         bundle, report = export_model(model, chosen, folder, options, show)
     seconds = time.perf_counter() - started
     if json:

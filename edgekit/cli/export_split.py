@@ -37,7 +37,7 @@ def export_split_model(
     from edgekit.split_exporting import export_split, split_network
 
     started = time.perf_counter()
-    with progress("edgekit") as show:
+    with progress("export") as show:
         show("cut")
         pictures = _pictures(model, request.calibrate) if request.calibrate else None
         network = split_network(model, request.layer, pictures)

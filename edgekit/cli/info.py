@@ -8,15 +8,20 @@ from typing import Annotated
 import typer
 
 from edgekit.box_contract import Boxes
+from edgekit.cli.info_factory import print_factory
 from edgekit.cli.output import Json, parse_size, print_json
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe, is_recipe_folder
 from edgekit.report import aligned
 
 
 def info(
     name: Annotated[
-        str, typer.Argument(help="A model's name, a recipe file, or a split bundle's folder.")
+        str,
+        typer.Argument(
+            help="A model's name, a recipe file, package.module:factory, or a split bundle's folder."
+        ),
     ],
     size: Annotated[str | None, typer.Option(help="Picture, HEIGHTxWIDTH in pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of the video.")] = None,
@@ -35,6 +40,13 @@ def info(
                 "A bundle has one size and no card; leave --size, --frames and --card away."
             )
         _split_info(Path(name), json=json)
+        return
+    if is_factory(name):
+        if size or frames is not None or card:
+            raise UsageError(
+                "A factory sets its own size and has no card; leave --size, --frames and --card away."
+            )
+        print_factory(name, json=json)
         return
     recipe = find_recipe(name)
     if card:

@@ -15,7 +15,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle, an .onnx file or an .mlpackage.")],
     json: Json = False,
 ) -> None:
-    """Operators, weights and doors of a model file."""
+    """Operators, weights, inputs and outputs of a model file."""
     from edgekit.backends.registry import BACKENDS
     from edgekit.bundle import MANIFEST, open_bundle
     from edgekit.plan.plan import FILE as PLAN_FILE

@@ -33,7 +33,7 @@ from edgekit.cli import (
 )
 from edgekit.cli import list as list_verb
 from edgekit.cli.interrupt import remember_interrupts
-from edgekit.errors import EdgekitError, MissingEnvironmentError
+from edgekit.errors import EdgekitError, MissingEnvironmentError, is_out_of_memory
 
 INTERRUPTED = 130
 
@@ -95,7 +95,7 @@ def run_command(arguments: list[str], *, debug: bool = False) -> int:
             said = str(show())
             said += "" if said.endswith(("?", ".")) else "."
             return _report(f"{said} See `edgekit --help`.", 2, debug=debug)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return _report(
                 "There is not enough memory for this; give a smaller --size or fewer --frames.",
                 MissingEnvironmentError.exit_code,
@@ -118,11 +118,6 @@ def _quiet_libraries() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch has no class of its own for this on the CPU."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _report(sentence: str, code: int, *, debug: bool) -> int:

@@ -1,10 +1,12 @@
-"""How verbs print: one JSON object on stdout, or text; progress on stderr if it is a terminal."""
+"""How verbs print: one JSON object on stdout, or text; progress on stderr."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,24 +18,30 @@ from edgekit.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout, nothing else.")]
 
+PRINT_EVERY_S = 10.0
+COUNTED = re.compile(r"\d+(?: of |/)\d+|\(\d+\)")
+"""A step of many: "scores (3 of 52)", "trunk 200/2000  loss 0.1", "measure cuts (7)"."""
+
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner that shows the step it is given; silent where stderr is no terminal.
+def progress(verb: str) -> Iterator[Callable[[str], None]]:
+    """A spinner that shows the step it is given; where stderr is no terminal, lines there.
 
     What libraries and the user's own code print meanwhile goes to stderr: stdout holds results.
     """
     with redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
-            yield lambda _step: stop_if_interrupted()
+            yield _lines(f"edgekit {verb}")
             return
         from rich.console import Console
 
-        with Console(stderr=True).status(title) as status:
+        title = f"edgekit {verb}"
+        # The stream itself, so that who redirects sys.stderr for a while does not take the spinner.
+        with Console(file=sys.stderr).status(title) as status:
 
             def show(step: str) -> None:
                 stop_if_interrupted()
@@ -42,9 +50,23 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
             yield show
 
 
-def is_factory(name: str) -> bool:
-    """package.module:factory, not the name or the file of a recipe."""
-    return ":" in name and not name.endswith(".toml")
+def _lines(title: str) -> Callable[[str], None]:
+    """Of each phase, and of what is counted within one ("3 of 52") now and then."""
+    begun: set[str] = set()
+    last = 0.0
+
+    def show(step: str) -> None:
+        nonlocal last
+        stop_if_interrupted()
+        counted = COUNTED.search(step)
+        series = "" if counted is None else step[: counted.start()].partition(" ")[0]
+        if counted is None or series not in begun or time.monotonic() >= last + PRINT_EVERY_S:
+            print(f"{title}: {step}", file=sys.stderr, flush=True)
+            last = time.monotonic()
+        if counted is not None:
+            begun.add(series)
+
+    return show
 
 
 def parse_size(text: str | None) -> tuple[int | None, int | None]:
@@ -57,14 +79,17 @@ def parse_size(text: str | None) -> tuple[int | None, int | None]:
     return int(height), int(width)
 
 
-def parse_inputs(items: list[str]) -> dict[str, Path]:
-    """ "name=file.npy" items by name. Raises UsageError."""
+def parse_inputs(items: list[str], names: Sequence[str]) -> dict[str, Path]:
+    """ "name=file.npy" items by name; a file alone is the only one of the bundle's inputs `names`. Raises UsageError."""
     named = {}
     for item in items:
         name, equals, file = item.partition("=")
-        if not equals or not name or not file:
+        if item and not equals and len(names) == 1:
+            name, file = names[0], item
+        if not name or not file:
             raise UsageError(
-                f"The input '{item}' is not NAME=FILE.npy, such as latent=z.npy; `edgekit inspect BUNDLE` names the inputs."
+                f"The input '{item}' is not NAME=FILE.npy, such as {names[0]}=x.npy; "
+                f"the bundle's inputs are {', '.join(names)}."
             )
         if name in named:
             raise UsageError(f"The input '{name}' is given twice.")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress, require_drawable
+from edgekit.cli.output import Json, parse_size, print_json, progress, require_drawable
 from edgekit.cli.plan_stream import print_stream
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 from edgekit.report import aligned
 
@@ -90,7 +91,8 @@ def plan(
     from edgekit.model import model_of_factory, model_of_recipe
     from edgekit.planning import memory_plan
 
-    with progress("edgekit: load"):
+    with progress("plan") as show:
+        show("load")
         if recipe is not None:
             model = model_of_recipe(recipe, weights, Size(height, width, frames))
         else:
@@ -98,7 +100,8 @@ def plan(
     if stream is not None:
         print_stream(model, stream, tiles, overlaps, clip, json)
         return
-    with progress("edgekit: plan"):
+    with progress("plan") as show:
+        show("search")
         found = memory_plan(
             model, elements=elements, depthwise_in_place=depthwise_in_place,
             memory_budget=memory_budget, max_overhead=max_overhead, tiles=tiles,

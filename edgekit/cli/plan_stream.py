@@ -25,7 +25,8 @@ def print_stream(
         raise UsageError("--input belongs to --overlaps.")
     if overlaps and tiles is not None:
         raise UsageError("--overlaps belongs to a stream without tiles.")
-    with progress("edgekit: plan"):
+    with progress("plan") as show:
+        show("search")
         found = stream_plan(model, frames, tiles)
     errors = _errors(model, frames, clip) if overlaps else []
     if json:
@@ -65,5 +66,6 @@ def _errors(model: Model, frames: int, clip: Path | None) -> list[OverlapError]:
         if array.ndim != len(expected):
             raise UsageError(f"{clip} has the shape {array.shape}; the model takes {expected}.")
         given = torch.from_numpy(array).float()
-    with progress("edgekit: chunks"):
+    with progress("plan") as show:
+        show("compare chunks with an overlap")
         return list(overlap_errors(model, frames, given))

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import Json, parse_size, print_json, progress
 from edgekit.cli.prune_choice import Asked, chosen
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 
 BATCH = 4
@@ -166,7 +167,8 @@ def prune(
         require_resumed(of_masks, resume=resume)
     if steps:
         require_resumed(where, resume=resume)
-    with progress("edgekit: prune") as show:
+    with progress("prune") as show:
+        show("load")
         model = model_of_recipe(recipe, weights, Size(height, width, frames))
         batches = None
         if data is not None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import Json, parse_size, print_json, progress
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 from edgekit.recipe import find_recipe
 from edgekit.target import find_target
 
@@ -157,7 +158,7 @@ def quantize(
     from edgekit.folder_inputs import divided, inputs_in
     from edgekit.quantising import export_quantised
 
-    with progress("edgekit") as show:
+    with progress("quantize") as show:
         show("load")
         if recipe is not None:
             model = model_of_recipe(recipe, weights, Size(height, width, frames))

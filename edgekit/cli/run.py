@@ -23,7 +23,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--input",
-            help="NAME=FILE.npy, once per input; pipeline_latent=FILE.npy takes a latent as a diffusion "
+            help="FILE.npy, or of several inputs NAME=FILE.npy for each; pipeline_latent=FILE.npy takes a latent as a diffusion "
             "pipeline holds it. Without any, the bundle's golden input is used.",
         ),
     ] = None,
@@ -96,7 +96,8 @@ def run(
     from edgekit.statistics import read_statistics
 
     opened = open_bundle(Path(bundle))
-    named = {name: read_array(path) for name, path in parse_inputs(inputs or []).items()}
+    files = parse_inputs(inputs or [], [spec.name for spec in opened.inputs])
+    named = {name: read_array(path) for name, path in files.items()}
     if statistics and "pipeline_latent" not in named:
         raise UsageError("--statistics belongs to --input pipeline_latent=FILE.npy.")
     scaling = read_statistics(statistics) if statistics else None

@@ -72,7 +72,7 @@ def serve(
         token=read_token(token_file), tls=_server_tls(certificate, key), connections=connections,
         idle_seconds=idle_seconds, packet_seconds=packet_seconds,
     )  # fmt: skip
-    with progress("load"):
+    with progress("split serve"):
         tail = _opened(bundle).tail()
     if not address.host.startswith(LOOPBACK) and (options.token is None or options.tls is None):
         typer.echo(
@@ -138,7 +138,7 @@ def send(
     link = LinkOptions(read_token(token_file), _client_tls(tls, ca), answer_seconds=seconds)
     _check_keep(opened, keep)
     inputs, placement = head_input(image, opened.bundle)
-    with progress("head"):
+    with progress("split send"):
         _ = opened.head
         times = [time.perf_counter()]
         seen = opened.head_outputs(inputs)
@@ -149,7 +149,7 @@ def send(
             packet = write_packet(opened.codec, opened.bottleneck_of(seen), keep, placement)
         times.append(time.perf_counter())
     why = ""
-    with progress("wait for the tail"):
+    with progress("split send"):
         try:
             if early is not None:
                 answer = Answer({opened.bundle.outputs[0].name: early}, 0, 0.0, 0.0, 0.0)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, parse_size, print_json, progress
+from edgekit.cli.output import Json, parse_size, print_json, progress
 from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.factory_name import is_factory
 
 if TYPE_CHECKING:
     from edgekit.model import Model
@@ -78,11 +79,12 @@ def plan(
 
     heads = [SplitBundle(open_bundle(path)) for path in head or []]
     exits = [EarlyExit.read(path) for path in exit_file or []]
-    with progress("load"):
+    with progress("split plan") as show:
+        show("load")
         loaded = _model(model, weights, size)
         seen = _pictures(loaded, pictures, labels)
     options = PlanOptions(link, parse_milliseconds(queue), runs, within)
-    with progress("edgekit") as show:
+    with progress("split plan") as show:
         found = split_plan(loaded, seen, options, profile, heads, exits, show)
     if save_profile is not None:
         here = LatencyProfile(
@@ -113,11 +115,13 @@ def train_early_exit(
     from edgekit.split.early_exit import ExitOptions, train_exit
     from edgekit.split_pictures import inputs_of, required_contract
 
-    with progress("load"):
+    with progress("split exit") as show:
+        show("load")
         loaded = _model(model, weights, size)
         seen = _pictures(loaded, pictures, labels)
     assert seen is not None
-    with progress("train"):
+    with progress("split exit") as show:
+        show("train")
         images = inputs_of(seen.pixels, required_contract(loaded))
         made = train_exit(loaded.module, layer, images, seen.labels, ExitOptions(steps))
     made.exit.write(output)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.output import Json, is_factory, print_json, progress
+from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import UsageError
+from edgekit.factory_name import is_factory
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.contract import TensorSpec
-    from edgekit.exporting import Prepared
+    from edgekit.prepared import Prepared
 
 
 def verify(
@@ -63,6 +64,7 @@ def verify(
             "--one-file."
         )
     with progress("verify") as show:
+        show("run the file on its golden input")
         report = verify_bundle(opened)
         divergence = audit = None
         if bisect or half_audit:
@@ -110,8 +112,9 @@ def _rebuild(bundle: Bundle, name: str | None, weights: str | None, target: str 
     import numpy as np
 
     from edgekit.detection.in_the_file import InTheFile
-    from edgekit.exporting import golden_pair, prepare, working
+    from edgekit.export_proof import golden_pair
     from edgekit.model import model_of_factory, model_of_recipe
+    from edgekit.prepared import prepare, working
     from edgekit.recipe import all_recipes, find_recipe
     from edgekit.target import all_targets, find_target
 

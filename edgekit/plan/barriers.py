@@ -11,7 +11,7 @@ from edgekit.plan.maps import is_known, map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.network import Network
 from edgekit.plan.region import is_full
-from edgekit.program.source import op_name, source_line
+from edgekit.program.source import op_name, origin
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def barriers(network: Network) -> list[Barrier]:
         if not reason and _sees_everything(node):
             reason = "it looks at the whole image"
         if reason:
-            found.append(Barrier(node.name, op_name(node), source_line(node), reason))
+            found.append(Barrier(node.name, op_name(node), origin(node), reason))
     return found
 
 

@@ -23,7 +23,7 @@ from edgekit.plan.maps import map_of
 from edgekit.plan.maps.index_map import shape
 from edgekit.plan.maps.pointwise import Pointwise
 from edgekit.plan.network import Network
-from edgekit.program.source import op_name, source_line
+from edgekit.program.source import op_name, origin
 
 aten = torch.ops.aten
 Counts = npt.NDArray[np.int64]
@@ -319,7 +319,7 @@ def timeline(network: Network, model: MemoryModel) -> Timeline:
                 largest[number] = entry
     steps = tuple(
         Step(
-            node.name, "input" if node.op == "placeholder" else op_name(node), source_line(node) or "", shape(node), int(bytes_),
+            node.name, "input" if node.op == "placeholder" else op_name(node), origin(node), shape(node), int(bytes_),
             prod(shape(node)) * macs_per_element(node),
         )
         for node, bytes_ in zip(nodes, live, strict=True)

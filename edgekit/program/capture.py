@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from edgekit.contract import TensorSpec
 from edgekit.errors import ConversionError, first_line
+from edgekit.program.eager import run_eagerly
 from edgekit.program.program import Program
 
 
@@ -33,6 +36,15 @@ def without_torch_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _quiet_on_failure() -> Iterator[None]:
+    """torch.export prints its unfinished graph where a branch depends on values; the error says that in words."""
+    said = StringIO()
+    with redirect_stderr(said):
+        yield
+    sys.stderr.write(said.getvalue())
+
+
 def capture(
     module: nn.Module,
     example_inputs: Sequence[Tensor],
@@ -44,15 +56,17 @@ def capture(
     Names and ranges come from `inputs` and `outputs`; without them they are made from the graph.
 
     Raises:
-        ConversionError: neither torch.export nor tracing can follow the module's forward.
+        ConversionError: the module's own forward fails, or neither torch.export nor tracing can follow it.
     """
     module = module.eval()
     arguments = tuple(example_inputs)
     method = "torch.export"
     with torch.no_grad():
         try:
-            exported = torch.export.export(module, arguments)
+            with _quiet_on_failure():
+                exported = torch.export.export(module, arguments)
         except Exception as export_error:  # user code runs inside: anything can be raised
+            run_eagerly(module, arguments)  # what fails by itself cannot be traced either
             reason = first_line(export_error)
             method = f"trace (branches fixed as for the example input; torch.export said: {reason})"
             exported = _trace(module, arguments, reason)
@@ -115,9 +129,9 @@ def _trace(module: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> Exp
         return torch.export.export(traced, arguments)
     except Exception as trace_error:
         second = first_line(trace_error)
+        also = "" if second == reason else f", and tracing said '{second}'"
         raise ConversionError(
-            f"{type(module).__name__} cannot be captured: torch.export said '{reason}', and tracing "
-            f"said '{second}'. Make forward take and return tensors only, without branches on values."
+            f"{type(module).__name__} cannot be captured: torch.export said '{reason}'{also}. Make forward take and return tensors only, without branches on values."
         ) from trace_error
 
 

@@ -18,8 +18,9 @@ def require_convertible(program: Program) -> None:
     flat = [returned] if isinstance(returned, int) else returned
     if not isinstance(flat, tuple | list) or not all(isinstance(item, int) for item in flat):
         nested = "nested " if isinstance(flat, tuple | list) else ""
+        kind = "dict" if isinstance(returned, dict) else type(returned).__name__  # or fx's own
         raise ConversionError(
-            f"The module's forward returns a {nested}{type(returned).__name__}, and files give a "
+            f"The module's forward returns a {nested}{kind}, and files give a "
             "flat list of tensors; wrap the module so that it returns a tuple of tensors."
         )
     signature = program.exported.graph_signature

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgekit.program.program import Program
-from edgekit.program.source import source_line
+from edgekit.program.source import origin
 from edgekit.target import Lints
 
 
@@ -39,7 +39,7 @@ def lint(program: Program, lints: Lints, unsupported: Iterable[str] = ()) -> lis
 def _findings(node: Node, lints: Lints, lacking: dict[str, str]) -> Iterator[Finding]:
     operator = str(node.target)
     value = node.meta.get("val")
-    source = source_line(node)
+    source = origin(node)
     refused = lints.refused.get(operator) or lacking.get(operator)
     if refused:
         yield Finding("error", node.name, source, f"{operator}: {refused}")

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from edgekit.program.editing import GraphEditor
 from edgekit.program.program import Program
-from edgekit.program.source import source_line
+from edgekit.program.source import origin
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Rule:
                 with edit.replacing(node):
                     node.replace_all_uses_with(self.replace(match, edit))
             decisions.append(
-                Decision(self.name, node.name, source_line(node), reason is None, reason or "")
+                Decision(self.name, node.name, origin(node), reason is None, reason or "")
             )
         edit.clean()
         return decisions

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from edgekit.backends.runnable import Array
 from edgekit.errors import UsageError
-from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
 from edgekit.plan.choose import Request
 from edgekit.plan.network import network_of
@@ -31,6 +30,7 @@ from edgekit.plan.plan import Plan
 from edgekit.plan.runner import planned_runnable
 from edgekit.plan.stages import planned
 from edgekit.planned_programs import Written, planned_programs
+from edgekit.prepared import captured_model
 from edgekit.program.program import Program
 
 HERE = Path(__file__).parent

@@ -185,7 +185,7 @@ def test_a_picture_of_one_pixel_runs(edgekit: Command, bundle: Path) -> None:
             "Weights belong to a model's name",
         ),
         (["no.bundle", "--image", "street.png"], "no.bundle is no bundle"),
-        (["mobilnet-v2", "--image", "street.png"], "did you mean 'mobilenet-v2'?"),
+        (["mobilnet-v2", "--image", "street.png"], "did you mean 'mobilenet-v2'"),
         (["detector.toml", "--image", "street.png"], "random ones find nothing"),
         (["small.toml", "--image", "street.png"], "has no recipe of a detector"),
         (["d.bundle", "--score", "0.5"], "belong to --image"),

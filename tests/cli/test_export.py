@@ -270,6 +270,29 @@ def test_a_signal_that_a_library_swallows_still_ends_the_export(place: Path, nam
     assert not leftovers(place)
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_meets_a_destructor_is_told_in_one_sentence(place: Path, name: str) -> None:
+    """As the tensors' weak references have in torch; Python prints what one raises and goes on."""
+    body = (
+        "import os, signal\n"
+        "from edgekit.cli import main as command\n"
+        "from edgekit.cli.interrupt import stop_if_interrupted\n"
+        "class Dies:\n"
+        f"    def __del__(self): os.kill(os.getpid(), signal.{name})\n"
+        "class CutShort:\n"
+        "    def __del__(self): self.never_set\n"
+        "def app(*_, **__):\n"
+        "    Dies()\n"
+        "    CutShort()\n"
+        "    stop_if_interrupted()\n"
+        "command.app = app\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "edgekit: Interrupted; nothing was written.\n"
+
+
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_ctrl_c_in_the_middle_leaves_nothing(place: Path, target: str) -> None:
     import signal
@@ -281,7 +304,9 @@ def test_ctrl_c_in_the_middle_leaves_nothing(place: Path, target: str) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    assert err == "edgekit: Interrupted; nothing was written.\n"
+    *phases, said = err.splitlines()
+    assert said == "edgekit: Interrupted; nothing was written."
+    assert all(phase.startswith("edgekit export: ") for phase in phases)
     assert leftovers(place) == []
     assert not list(place.glob("*.bundle"))
 

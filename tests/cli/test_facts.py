@@ -34,6 +34,28 @@ def test_info_of_a_recipe_of_the_users_own(edgekit: Command, place: Path) -> Non
     assert "weights     none\n" in result.out
 
 
+def test_info_of_a_factory_counts_its_module_as_captured(edgekit: Command, place: Path) -> None:
+    facts = edgekit("info", "factories:make", "--json").json()
+    assert facts["parameters"] == 4 * 3 * 9 + 4
+    assert facts["macs"] == 4 * 3 * 9 * 4 * 4
+    assert (facts["inputs"][0]["shape"], facts["outputs"][0]["shape"]) == (
+        [1, 3, 6, 6],
+        [1, 4, 4, 4],
+    )
+    assert "output      output 1x4x4x4 float32\n" in edgekit("info", "factories:make").out
+    refused = edgekit("info", "factories:make", "--card")
+    assert (refused.code, refused.is_one_sentence()) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["compress", "--data", "x"], ["distill", "--data", "x"]])
+def test_verbs_that_need_a_recipe_say_which_do_not(
+    edgekit: Command, place: Path, words: list[str]
+) -> None:
+    result = edgekit(words[0], "factories:make", *words[1:])
+    assert (result.code, result.is_one_sentence()) == (2, True), result
+    assert "info, export, plan, quantize and split plan take package.module:factory" in result.err
+
+
 def test_inspect_reads_bundles_and_bare_files(edgekit: Command, exported: Path) -> None:
     for path in ("onnx", "onnx/small-mini.onnx", "coreml", "coreml/small-mini.mlpackage"):
         facts = edgekit("inspect", exported / path, "--json").json()

@@ -10,6 +10,9 @@ from command_line import Command
 from safetensors.torch import save_file
 from small_exports import LATENT, write_recipe
 
+from edgekit.cli.output import parse_inputs
+from edgekit.errors import UsageError
+
 
 @pytest.fixture
 def arrays(place: Path) -> Path:
@@ -35,10 +38,12 @@ def arrays(place: Path) -> Path:
     ("inputs", "words"),
     [
         (["latnt=latent.npy"], "latnt"),
-        (["latent.npy"], "is not NAME=FILE.npy"),
+        (["words.npy"], "words.npy is no .npy file"),
+        ([""], "is not NAME=FILE.npy"),
         (["=latent.npy"], "is not NAME=FILE.npy"),
         (["latent="], "is not NAME=FILE.npy"),
         (["latent=latent.npy", "latent=double.npy"], "The input 'latent' is given twice."),
+        (["latent.npy", "double.npy"], "The input 'latent' is given twice."),
         (["latent=latent.npy", "pipeline_latent=latent.npy"], "not both"),
         (["latent=latent.npy", "other=latent.npy"], "other"),
         (["latent=wide.npy"], "latent"),
@@ -86,6 +91,17 @@ def test_results_are_written_as_arrays_and_a_picture(
     assert result.json()["files"] == ["r/video.npy", "r/video.png"]
     assert np.load("r/video.npy").shape == (1, 3, 2, 16, 24)
     assert Image.open("r/video.png").size == (48, 16)
+
+
+def test_the_only_input_needs_no_name(edgekit: Command, arrays: Path, exported: Path) -> None:
+    for given, folder in (("latent.npy", "bare"), ("latent=latent.npy", "named")):
+        assert edgekit("run", exported / "onnx", "--input", given, "-o", folder).code == 0
+    np.testing.assert_array_equal(np.load("bare/video.npy"), np.load("named/video.npy"))
+
+
+def test_one_of_several_inputs_needs_its_name() -> None:
+    with pytest.raises(UsageError, match="the bundle's inputs are picture, token"):
+        parse_inputs(["x.npy"], ["picture", "token"])
 
 
 def test_without_inputs_the_golden_one_runs(edgekit: Command, exported: Path) -> None:

@@ -127,7 +127,7 @@ def test_bisect_finds_the_operator_whose_weights_were_changed(
         (["--model", "small.toml"], "belong to --bisect or --half-audit"),
         (["--weights", "w.pth"], "belong to --bisect or --half-audit"),
         (["--bisect"], "'small-mini' is no model of the zoo; name its recipe"),
-        (["--bisect", "--model", "turbo"], "did you mean 'turbo-vaed'?"),
+        (["--bisect", "--model", "turbo"], "did you mean 'turbo-vaed'"),
         (["--bisect", "--model", "none:make"], "cannot be found"),
         (["--bisect", "--model", "factories:make"], "does not compute the golden output"),
         (["--bisect", "--model", "factories:make", "--weights", "w.pth"], "--weights belongs to"),

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
 from edgekit.parity.layer_times import layer_times
+from edgekit.prepared import captured_model
 
 
 class Residual(nn.Module):

@@ -20,7 +20,6 @@ import edgekit
 from edgekit import UsageError
 from edgekit.backends.onnx.load import load
 from edgekit.backends.onnx.session import SERVING, SessionOptions
-from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
 from edgekit.parity.planned_memory import measured_memory
 from edgekit.plan import stages
@@ -33,6 +32,7 @@ from edgekit.plan.runner import PlanRunnable
 from edgekit.plan.search import Stretches
 from edgekit.plan.stages import arena_bytes, planned
 from edgekit.plan.unrolled import unrolled
+from edgekit.prepared import captured_model
 
 
 class Small(nn.Module):

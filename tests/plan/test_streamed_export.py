@@ -20,7 +20,6 @@ import edgekit
 from edgekit import UsageError
 from edgekit.backends.runnable import Array
 from edgekit.bundle import open_bundle
-from edgekit.exporting import captured_model
 from edgekit.model import model_of_module
 from edgekit.plan.live import LiveStream
 from edgekit.plan.network import network_of
@@ -30,6 +29,7 @@ from edgekit.plan.runner import PlanRunnable, open_runnable
 from edgekit.plan.stages import planned
 from edgekit.plan.streamed import streamed
 from edgekit.plan.unrolled import unrolled
+from edgekit.prepared import captured_model
 from edgekit.program.program import Program
 
 

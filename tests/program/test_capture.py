@@ -52,9 +52,23 @@ def test_a_branch_on_values_falls_back_to_a_trace_and_says_so() -> None:
     assert operators(captured.program) == ["add"]
 
 
-def test_a_forward_that_cannot_run_names_the_module_and_what_was_said() -> None:
-    with pytest.raises(ConversionError, match=r"Conv2d cannot be captured: torch\.export said"):
-        capture(nn.Conv2d(5, 5, 3), (X,))
+def test_a_forward_that_cannot_run_is_told_once_with_its_module_and_shapes() -> None:
+    net = nn.Sequential(nn.ReLU(), nn.Conv2d(5, 5, 3))
+    with pytest.raises(ConversionError) as caught:
+        capture(net, (X,))
+    said = str(caught.value)
+    assert said.startswith(
+        "Sequential fails on its example inputs (1x3x4 float32): module '1' (Conv2d) raised RuntimeError: "
+    )
+    assert said.count("to have 5 channels") == 1
+    assert "torch.export" not in said
+
+
+def test_nothing_is_printed_of_a_graph_that_a_trace_replaces(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    capture(Written(branching), (X,))
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("extra", [3, "text", None])

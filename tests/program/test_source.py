@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node
 
-from edgekit.program.source import module_path, op_name, source_line
+from edgekit.program.source import module_path, op_name, origin, raised_at, source_line
 from edgekit.zoo.layers import ChannelRMSNorm
 
 
@@ -37,9 +37,41 @@ def test_a_frame_of_torch_gives_way_to_the_caller_outside_torch() -> None:
     assert source_line(node) == "app/net/model.py:7 in forward"
 
 
-def test_a_node_made_only_of_torch_modules_has_its_torch_frame() -> None:
-    source = source_line(exported_nodes(nn.Sequential(nn.ReLU()), torch.ones(2))["relu"])
-    assert source.startswith("torch/nn/modules/activation.py:")
+def test_a_node_made_only_of_torch_modules_comes_from_its_module() -> None:
+    inner = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+    nodes = exported_nodes(nn.Sequential(nn.Tanh(), inner), torch.ones(2))
+    assert source_line(nodes["relu"]) == ""
+    assert origin(nodes["relu"]) == "module '1.0' (ReLU)"
+    assert origin(nodes["linear"]) == "module '1.1' (Linear)"
+    (alone,) = exported_nodes(nn.ReLU(), torch.ones(2)).values()
+    assert origin(alone) == "module ReLU"
+
+
+def test_a_node_of_the_users_code_comes_from_its_line() -> None:
+    node = exported_nodes(ChannelRMSNorm(1e-8), torch.ones(1, 2, 3, 3))["rsqrt"]
+    assert origin(node) == source_line(node)
+
+
+def test_an_error_is_placed_at_the_users_line_and_module() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 3), nn.Linear(4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.net(x)
+            return y
+
+    def place(module: nn.Module, *inputs: Tensor) -> str:
+        with pytest.raises((RuntimeError, TypeError)) as caught:
+            module(*inputs)
+        return raised_at(caught.value, module)
+
+    line = Wrapped.forward.__code__.co_firstlineno + 1
+    at = f"program/test_source.py:{line} in forward, module 'net.1' (Linear)"
+    assert place(Wrapped(), torch.ones(1, 3)).endswith(at)
+    assert place(Wrapped().net, torch.ones(1, 3)) == "module '1' (Linear)"
+    assert place(Wrapped()) == ""
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ WORTH_IT = 0.05  # of the nodes; a smaller saving is no reason to ship another t
 
 
 def simplify(path: Path, inputs: Mapping[str, Array]) -> str:
-    """Replace the file by onnxsim's version if that is worth it; says what was done and why."""
+    """Replace the file by onnxsim's version if that is worth it; says what was done and why, and nothing of a file with little to remove."""
     candidate = path.with_suffix(".simplified.onnx")
     try:
         child = subprocess.run(
@@ -49,7 +49,7 @@ def simplify(path: Path, inputs: Mapping[str, Array]) -> str:
         except Exception as error:  # protobuf and onnx each raise their own
             return f"onnxsim wrote what is no model ({type(error).__name__}); it was dropped"
         if after > before * (1 - WORTH_IT):
-            return f"onnxsim finds little to remove ({after} of {before} nodes stay); the file is as it was"
+            return ""
         reason = _changed(path, candidate, inputs)
         if reason:
             return f"onnxsim's graph ({after} of {before} nodes) was dropped: {reason}"

@@ -15,7 +15,7 @@ import torch
 
 from edgekit.program.editing import GraphEditor, shape_of
 from edgekit.program.rule import Decision, Rule
-from edgekit.program.source import source_line
+from edgekit.program.source import origin
 
 aten = torch.ops.aten
 ENTRANCES = {aten.conv2d.default, aten.max_pool2d.default, aten.avg_pool2d.default}
@@ -43,5 +43,5 @@ class BlockedLayoutEntry(Rule):
             pooled.meta = {**node.meta, **pooled.meta}
             node.replace_all_uses_with(pooled)
             pooled.replace_input_with(pooled, node)
-            decisions.append(Decision(self.name, node.name, source_line(node), True, ""))
+            decisions.append(Decision(self.name, node.name, origin(node), True, ""))
         return decisions

@@ -26,7 +26,7 @@ from torch.fx import Node
 
 from edgekit.program.editing import GraphEditor, argument, arguments_of, shape_of
 from edgekit.program.rule import Decision, Rule
-from edgekit.program.source import source_line
+from edgekit.program.source import origin
 
 aten = torch.ops.aten
 FRAME_AXIS = {1: 1, 2: 0, 3: 2, 4: 3}
@@ -58,7 +58,7 @@ class FramesAsBatch(Rule):
             _Folding(edit).run()
             edit.clean()
         return [
-            Decision(self.name, node.name, source_line(node), not reason, reason)
+            Decision(self.name, node.name, origin(node), not reason, reason)
             for node, reason in zip(convs, reasons, strict=True)
         ]
 
