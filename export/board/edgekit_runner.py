@@ -389,9 +389,17 @@ def few_lack_twins(
     least = max(within["score"], others.min()) if is_full else within["score"]
     is_as_good = others >= scores[:, None] - asked["score_difference"]
     lost = ((ious > within["iou"] - IOU_MARGIN) & is_as_good).any(1)
+    lost &= ~covered_beside(side, within)
     lacking = ~(lost | (scores <= least + asked["score_difference"]))
     lacking[paired] = False
     return bool(np.count_nonzero(lacking) <= (1 - asked["matched"]) * len(scores))
+
+
+def covered_beside(side: Arrays, within: Json) -> Any:
+    """Rows that suppression should have taken for one before them."""
+    covers = overlaps(side["boxes"], side["boxes"]) > within["iou"] + IOU_MARGIN
+    is_before = np.tri(len(covers), k=-1, dtype=bool)
+    return (covers & is_before & (side["labels"] == side["labels"][:, None])).any(1)
 
 
 def overlaps(boxes: Any, others: Any) -> Any:

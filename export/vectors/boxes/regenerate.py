@@ -121,6 +121,9 @@ def cases() -> Iterator[Case]:
     yield Case("two boxes are missing", rows, rows.without(2, 4), LAX)
     yield Case("no box is left", rows, rows.without(*range(IN_USE)))
     yield Case("there is one box too many", rows.without(4), rows)
+    box = [0.0, 0.0, float(SIDE), float(SIDE)]
+    yield Case("a box was not suppressed", rows, rows.with_one(box, 0.35, 0))
+    yield Case("a box of another class stays", *[rows.with_one(box, 0.35, 1)] * 2)
     yield Case("one score is another", rows, rows.scored(4, 0.75))
     yield Case("one box is shifted, at few decibels", rows, rows.shifted(2.0, 4), ROUGH)
     yield Case("one score is another, at few decibels", rows, rows.scored(4, 0.75), ROUGH)

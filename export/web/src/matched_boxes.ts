@@ -75,7 +75,12 @@ function fewLackTwins(
     better.label === one.label &&
     better.score >= one.score - gate.score_difference &&
     overlap(one.corners, better.corners) > within.iou - IOU_MARGIN;
-  const lacking = side.filter((one) => !paired.has(one) && one.score > least && !other.some((better) => lostTo(one, better)));
+  /** Which suppression would have taken for a row before it. */
+  const isCovered = (one: Row, at: number) =>
+    side.slice(0, at).some((before) => before.label === one.label && overlap(before.corners, one.corners) > within.iou + IOU_MARGIN);
+  const isExcused = (one: Row, at: number) =>
+    one.score <= least || (other.some((better) => lostTo(one, better)) && !isCovered(one, at));
+  const lacking = side.filter((one, at) => !paired.has(one) && !isExcused(one, at));
   return lacking.length <= (1 - gate.matched) * side.length;
 }
 

@@ -97,11 +97,15 @@ struct MatchedBoxes {
         let lowest = other.count >= within.limit ? other.map { Double($0.score) }.min() ?? 0 : 0
         let least = max(within.score, lowest) + gate.scoreDifference
         let lacking = side.filter { one in
+            let isCovered = side.contains { before in  // so that suppression would have taken it
+                before.row < one.row && before.label == one.label
+                    && Double(before.overlap(one)) > within.iou + overlapMargin
+            }
             let isLost = other.contains { better in
                 better.label == one.label && Double(better.score) >= Double(one.score) - gate.scoreDifference
                     && Double(one.overlap(better)) > within.iou - overlapMargin
             }
-            return !paired.contains(one.row) && Double(one.score) > least && !isLost
+            return !paired.contains(one.row) && Double(one.score) > least && (!isLost || isCovered)
         }
         return Double(lacking.count) <= (1 - gate.matched) * Double(side.count)
     }

@@ -74,9 +74,15 @@ class MatchedBoxes(expected: Map<String, Tensor>, found: Map<String, Tensor>, ga
     private fun fewLackTwins(side: List<Row>, paired: List<Row>, other: List<Row>): Boolean {
         val lowest = if (other.size < limit) 0.0 else other.fold(1.0) { least, row -> minOf(least, row.score.toDouble()) }
         val least = maxOf(score, lowest) + scoreDifference
-        val lacking = side.filter { one -> one !in paired && one.score > least && other.none { lostTo(one, it) } }
+        val lacking = side.filterIndexed { at, one ->
+            val isExcused = one.score <= least || other.any { lostTo(one, it) } && side.take(at).none { covers(it, one) }
+            one !in paired && !isExcused
+        }
         return lacking.size <= (1 - matched) * side.size
     }
+
+    /** So that suppression would have taken the second. */
+    private fun covers(before: Row, one: Row): Boolean = before.label == one.label && before.overlap(one) > iou + IOU_MARGIN
 
     private fun lostTo(one: Row, better: Row): Boolean =
         better.label == one.label && better.score >= one.score - scoreDifference && one.overlap(better) > iou - IOU_MARGIN
