@@ -79,6 +79,23 @@ def test_every_link_of_a_page_works_in_the_repository(document: Path) -> None:
             assert anchor in headings(found), f"{target}#{anchor}"
 
 
+def test_every_paper_has_a_page_of_its_own_that_says_what_differs_and_was_not_checked() -> None:
+    folder = ROOT / "docs" / "papers"
+    index = (folder / "index.md").read_text("utf-8")
+    rows = [line for line in index.splitlines() if line.startswith("| ")][1:]
+    pages = [re.findall(r"\]\((\w[\w-]*\.md)\)", row) for row in rows]
+    assert sorted(map(tuple, pages)) == sorted(
+        (page.name,) for page in folder.glob("*.md") if page.name != "index.md"
+    )
+    for row, (page,) in zip(rows, pages, strict=True):
+        text = (folder / page).read_text("utf-8")
+        assert {"reproduced", "what-differs", "what-could-not-be-checked"} <= headings(
+            folder / page
+        )
+        for number in re.findall(r"arXiv (\d+\.\d+)", row):
+            assert number in text, f"{page}: {number}"
+
+
 def headings(page: Path) -> set[str]:
     lines = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in lines}

@@ -38,7 +38,7 @@ def near_ties(
     if not len(own):
         return np.zeros(0, dtype=bool)
     if other.candidates is None:
-        return _lost_to_a_shown_one(own, other.shown, seen, gate)
+        return _lost_to_a_shown_one(own, other.shown, seen, gate) & ~_covered_beside(own, seen)
     corners, scores = other.candidates
     columns = scores[:, own.labels].T  # per own box: what each candidate scores in its class
     apart = np.abs(own.boxes[:, None] - corners).max(-1)
@@ -58,6 +58,14 @@ def _lost_to_a_shown_one(
     covers = overlaps(own.boxes, shown.boxes) > seen.iou - IOU_MARGIN
     is_as_good = shown.scores >= own.scores[:, None] - gate.score_difference
     result: Mask = (covers & is_as_good & (shown.labels == own.labels[:, None])).any(1)
+    return result
+
+
+def _covered_beside(own: Detections, seen: Thresholds) -> Mask:
+    """Rows that a row before them covers by more than suppression lets stay: no tie on the other side explains them."""
+    covers = overlaps(own.boxes, own.boxes) > seen.iou + IOU_MARGIN
+    is_before = np.tri(len(own), k=-1, dtype=bool)
+    result: Mask = (covers & is_before & (own.labels == own.labels[:, None])).any(1)
     return result
 
 

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from host_vectors import VECTORS, loaded, runner_of, runner_source
 
 from edgekit import UsageError
-from edgekit.data_folder import data_folder
 from edgekit.plan.plan import Plan
 from edgekit.plan.runner import planned_runnable
-from edgekit.profiling.devices.remote import runner_file
 
-FOLDER = data_folder("export") / "vectors"
 Json = dict[str, Any]
 
 
-def loaded(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-regenerate = loaded("vectors_regenerate", FOLDER / "regenerate.py")
+regenerate = loaded("vectors_regenerate", VECTORS / "regenerate.py")
 CASES = dict(regenerate.cases())
 LONG = ("tiles", "causal", "lookahead", "rows")
 
 
 def vector(name: str) -> Json:
-    found: Json = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    found: Json = json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -47,14 +32,14 @@ def vector(name: str) -> Json:
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in CASES]
 )
 def test_a_vector_is_what_edgekit_plans_today(name: str) -> None:
-    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    text = (VECTORS / f"{name}.json").read_text(encoding="utf-8")
     assert regenerate.laid_out(regenerate.vector(name, CASES[name])) + "\n" == text, (
         "run `python export/vectors/regenerate.py`"
     )
 
 
 def test_every_file_has_a_case_and_every_case_a_file() -> None:
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(CASES)
+    assert {path.stem for path in VECTORS.glob("*.json")} == set(CASES)
 
 
 def test_vectors_have_windows_of_every_kind() -> None:
@@ -139,16 +124,10 @@ def on_a_board(runner: dict[str, Any], data: Json, calls: list[Json]) -> Any:
     return model
 
 
-def runner_of(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "edgekit_runner", "__file__": str(runner_file())}
-    exec(compile(source, "edgekit_runner.py", "exec"), names)
-    return names
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_the_runner_of_boards_makes_the_calls_and_refuses_other_shapes(name: str) -> None:
     data = vector(name)
-    runner = runner_of(runner_file().read_text(encoding="utf-8"))
+    runner = runner_of(runner_source())
     calls: list[Json] = []
     model = on_a_board(runner, data, calls)
     for index, run in enumerate(data["runs"]):
@@ -181,7 +160,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_host_that_makes_a_mistake_does_not_pass(mistake: str) -> None:
     right, wrong = MISTAKES[mistake]
-    source = runner_file().read_text(encoding="utf-8")
+    source = runner_source()
     assert right in source
     runner = runner_of(source.replace(right, wrong))
     assert not all(passes(runner, vector(name)) for name in CASES)

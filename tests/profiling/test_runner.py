@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from small_detector import register, write_detector
 from torch import nn
 from video_networks import TimeConv
 
@@ -171,6 +172,29 @@ def test_scores_that_all_became_zero_are_no_peaks_that_fell_the_other_way() -> N
     one_fell = np.array([0.1, 0.5, 1, 0], np.float32)
     assert check(manifest, {"scores": scores}, {"scores": one_fell})["passed"]
     assert not check(manifest, {"scores": scores}, {"scores": scores * 0})["passed"]
+
+
+def test_boxes_of_a_file_that_suppresses_by_itself_are_held_against_those_promised(
+    tmp_path: Path,
+) -> None:
+    """A shifted box, another class and a missing box leave the scores as they are, or nearly."""
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        model = edgekit.load(str(write_detector(tmp_path)))
+        edgekit.export(model, output=tmp_path / "bundle", simplify=False, nms=True)
+    names = runner()
+    options = names["parsed"]([str(tmp_path / "bundle"), "--threads", "1"])
+    manifest = names["read_manifest"](options.bundle)
+    expected = names["read_golden"](options.bundle, "output.")
+    inputs = names["read_golden"](options.bundle, "input.")
+    found = names["Model"](options.bundle, manifest, "recommended", options).run(inputs)
+    assert names["golden_check"](manifest, expected, found)["passed"]
+    labels, at = found["labels"], np.flatnonzero(found["labels"][0] >= 0)[0]
+    others = labels.copy(), labels.copy()
+    others[0][0, at] = (labels[0, at] + 1) % 3
+    others[1][0, at] = -1
+    for name, wrong in (("boxes", found["boxes"] + 1), *(("labels", one) for one in others)):
+        assert not names["golden_check"](manifest, expected, {**found, name: wrong})["passed"]
 
 
 def test_a_provider_that_is_not_there_is_named(small: Path) -> None:

@@ -64,11 +64,14 @@ export function callsOf(worker: Worker): Calls {
     waiting.get(data.id)?.(data);
     waiting.delete(data.id);
   });
+  worker.addEventListener("error", () => {
+    for (const [id, settle] of waiting) settle({ id, error: "The worker that computes has stopped." });
+    waiting.clear();
+  });
   const ask = (call: keyof Calls, args: unknown[]) =>
     new Promise((resolve, reject) => {
       const id = ++last;
       waiting.set(id, (reply) => ("error" in reply ? reject(new Error(reply.error)) : resolve(reply.value)));
-      worker.addEventListener("error", () => reject(new Error("The worker that computes has stopped.")), { once: true });
       worker.postMessage({ id, call, args } satisfies Question);
     });
   return new Proxy({} as Calls, {

@@ -3,6 +3,7 @@
 import type { Bundle } from "./bundle.ts";
 import type { SplitFacts } from "./manifest.ts";
 import { decode, encode } from "./rans.ts";
+import { evenRound } from "./rounding.ts";
 import { type Tables, readTables } from "./tables.ts";
 import { type Tensor, numbers, zeros } from "./tensor.ts";
 
@@ -76,7 +77,7 @@ function dynamic(facts: SplitFacts): Codec {
       const payload = new Uint8Array(5 + kept.length);
       new DataView(payload.buffer).setFloat32(0, scale, true);
       payload[4] = zeroPoint;
-      kept.forEach((value, at) => (payload[5 + at] = roundHalfEven(cut(Math.fround(zeroPoint + Math.fround(value / scale))))));
+      kept.forEach((value, at) => (payload[5 + at] = evenRound(cut(Math.fround(zeroPoint + Math.fround(value / scale))))));
       return payload;
     },
     decode(payload) {
@@ -105,11 +106,6 @@ function filled(facts: SplitFacts, keep: number, value: (at: number, channel: nu
 
 function cut(value: number): number {
   return Math.min(Math.max(value, 0), 255);
-}
-
-function roundHalfEven(value: number): number {
-  const rounded = Math.round(value);
-  return value % 1 === 0.5 && rounded % 2 === 1 ? rounded - 1 : rounded;
 }
 
 function otherNumbers(): Error {

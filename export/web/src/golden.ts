@@ -1,6 +1,7 @@
-// Whether what was computed here is what the exporter promised: the rules of `edgekit verify` for tensors.
+// Whether what was computed here is what the exporter promised: the rules of `edgekit verify`.
 
-import type { Gate, Manifest, TensorSpec } from "./manifest.ts";
+import type { Gate, Manifest, TensorSpec, Thresholds } from "./manifest.ts";
+import { type Row, matchedBoxes } from "./matched_boxes.ts";
 import { type Tensor, type Tensors, isFloat, numbers, sameShape } from "./tensor.ts";
 
 /** How JSON writes the decibels of identical outputs. */
@@ -22,12 +23,11 @@ export interface Verdict {
 
 /** Decibels of each output against the bundle's gate. */
 export function judge(manifest: Manifest, expected: Tensors, found: Tensors): Verdict {
-  const { gate } = manifest;
+  const { gate, suppression } = manifest;
   const least = gate.detections?.psnr_db ?? gate.psnr_db;
-  const outputs = manifest.outputs
-    // Of a file that suppresses by itself, rows of near scores may change places.
-    .filter((spec) => !manifest.suppression || spec.name === "scores")
-    .map((spec) => judgeOne(spec, expected[spec.name], found[spec.name], manifest, least));
+  const outputs = suppression
+    ? judgeBoxes(manifest, suppression, expected, found, least)
+    : manifest.outputs.map((spec) => judgeOne(spec, expected[spec.name], found[spec.name], manifest, least));
   return verdictOf(outputs, least);
 }
 
@@ -38,12 +38,9 @@ export function verdictOf(outputs: readonly Judged[], gateDb: number): Verdict {
 export function judgeOne(
   spec: TensorSpec, wanted: Tensor | undefined, got: Tensor | undefined, manifest: Manifest, least: number,
 ): Judged {
-  if (!wanted || !got || !sameShape(wanted.shape, got.shape)) return unmeasured(spec);
+  if (!wanted || !got || !comparable(wanted, got)) return unmeasured(spec);
   let [one, other] = [numbers(wanted), numbers(got)];
-  for (let at = 0; at < other.length; at++) if (!Number.isFinite(other[at]!)) return unmeasured(spec);
-  if (manifest.suppression) {
-    [one, other] = [Float64Array.from(one).sort(), Float64Array.from(other).sort()];
-  } else if (manifest.gate.detections && spec.name === "scores") {
+  if (manifest.gate.detections && spec.name === "scores") {
     // A peak that falls the other way is a decision, no error.
     const shown = Array.from(one, (_, at) => at).filter((at) => one[at] !== 0);
     const kept = shown.filter((at) => other[at] !== 0);
@@ -52,6 +49,33 @@ export function judgeOne(
     [one, other] = [Float64Array.from(rows, (at) => one[at]!), Float64Array.from(rows, (at) => other[at]!)];
   }
   return measured(spec, one, other, isFloat(wanted.dtype), least, manifest.gate);
+}
+
+/** Of a file that suppresses by itself, whose rows of near scores may change places: by boxes that belong together. */
+function judgeBoxes(
+  { outputs, gate }: Manifest, within: Thresholds, expected: Tensors, found: Tensors, least: number,
+): Judged[] {
+  const areComparable = outputs.every(({ name }) => comparable(expected[name], found[name]));
+  if (!areComparable || gate.detections === undefined) return outputs.map(unmeasured);
+  const matched = matchedBoxes(expected, found, gate.detections, within);
+  const [wanted, got] = [matched.pairs.map(([one]) => one), matched.pairs.map(([, other]) => other)];
+  return outputs.map((spec) => {
+    if (spec.name === "labels" && !matched.complete) return unmeasured(spec);
+    const isNear = { boxes: matched.boxesAreNear, scores: matched.scoresAreNear, labels: true }[spec.name];
+    const row = measured(spec, columnOf(wanted, spec.name), columnOf(got, spec.name), isFloat(expected[spec.name]!.dtype), least, gate);
+    return { ...row, passed: row.passed && isNear === true };
+  });
+}
+
+function columnOf(rows: readonly Row[], name: string): number[] {
+  return rows.flatMap(({ corners, score, label }) => (name === "boxes" ? corners : name === "scores" ? score : label));
+}
+
+function comparable(wanted: Tensor | undefined, got: Tensor | undefined): boolean {
+  if (wanted === undefined || got === undefined || !sameShape(wanted.shape, got.shape)) return false;
+  const values = numbers(got);
+  for (let at = 0; at < values.length; at++) if (!Number.isFinite(values[at]!)) return false; // videos are long: no copy
+  return true;
 }
 
 function measured(

@@ -1,5 +1,7 @@
 // Where a picture lies in a network's input, and boxes back to the picture.
 
+import { evenRound } from "./rounding.ts";
+
 export interface Placement {
   /** Of the picture. */
   readonly width: number;
@@ -54,10 +56,4 @@ export function toPicture(placement: Placement, [x1, y1, x2, y2]: Corners): Corn
 
 function cut(value: number, end: number): number {
   return Math.min(Math.max(value, 0), end);
-}
-
-/** Halves go to the even number, as Python rounds. */
-export function evenRound(value: number): number {
-  const rounded = Math.round(value);
-  return Math.abs(value % 1) === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }

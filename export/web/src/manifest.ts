@@ -10,10 +10,19 @@ export interface TensorSpec {
   readonly meaning: string;
 }
 
+/** What boxes must reach, as edgekit's DetectionGate. */
+export interface BoxesGate {
+  readonly matched: number;
+  readonly mean_iou: number;
+  readonly corner_px: number;
+  readonly score_difference: number;
+  readonly psnr_db: number | null;
+}
+
 export interface Gate {
   readonly psnr_db: number;
   readonly integers_differ: number;
-  readonly detections?: { readonly psnr_db: number | null };
+  readonly detections?: BoxesGate;
 }
 
 export interface Thresholds {

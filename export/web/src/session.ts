@@ -24,10 +24,6 @@ export class Models {
     this.sessions.set(file, await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], ...FRUGAL }));
   }
 
-  has(file: string): boolean {
-    return this.sessions.has(file);
-  }
-
   /** Throws an Error for inputs that the model does not take. */
   async run(file: string, feeds: Tensors): Promise<Tensors> {
     const session = this.sessions.get(file);

@@ -12,8 +12,19 @@ public struct Door: Decodable {
 /// What an output must reach: decibels if it holds real numbers, a share of equal ones if integers.
 public struct Gate: Decodable {
     struct Detections: Decodable {
+        let matched: Double
+        let meanOverlap: Double
+        let cornerPixels: Float
+        let scoreDifference: Double
         let decibels: Double?
-        private enum CodingKeys: String, CodingKey { case decibels = "psnr_db" }
+
+        private enum CodingKeys: String, CodingKey {
+            case matched
+            case meanOverlap = "mean_iou"
+            case cornerPixels = "corner_px"
+            case scoreDifference = "score_difference"
+            case decibels = "psnr_db"
+        }
     }
 
     let decibels: Double
@@ -25,6 +36,13 @@ public struct Gate: Decodable {
         case decibels = "psnr_db"
         case integersDiffer = "integers_differ"
     }
+}
+
+/// Of a file that suppresses by itself: which candidates it shows.
+struct Suppression: Decodable {
+    let score: Double
+    let iou: Double
+    let limit: Int
 }
 
 /// Of a network that takes pictures: how its input is made of colours, and what comes out.
@@ -56,7 +74,7 @@ public struct Manifest: Decodable {
     public let outputs: [Door]
     public let gate: Gate
     public let image: ImageContract?
-    let suppression: Anything?
+    let suppression: Suppression?
     let split: Anything?
     let takesPixels: Bool?
 

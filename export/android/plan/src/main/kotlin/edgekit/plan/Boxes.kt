@@ -82,7 +82,7 @@ class BoxContract(image: JSONObject) {
     }
 }
 
-/** Intersection over union. */
+/** Intersection over union; corners in order. */
 fun overlap(one: Detection, other: Detection): Float {
     val width = minOf(one.right, other.right) - maxOf(one.left, other.left)
     val height = minOf(one.bottom, other.bottom) - maxOf(one.top, other.top)

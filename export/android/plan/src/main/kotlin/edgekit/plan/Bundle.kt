@@ -9,19 +9,24 @@ import org.json.JSONObject
 
 const val GOLDEN = "golden.safetensors"
 
-class OutputSpec(val name: String, val isReal: Boolean, val low: Double?, val high: Double?)
+class OutputSpec(val name: String, val isReal: Boolean, val low: Double?, val high: Double?) {
+    companion object {
+        fun of(data: JSONObject) = OutputSpec(
+            data.getString("name"), data.getString("dtype").startsWith("float"), data.doubleOrNull("low"), data.doubleOrNull("high")
+        )
+    }
+}
 
 /** A folder that `edgekit export --target onnx` wrote, whose files are those that were exported. */
 class Bundle private constructor(val folder: File, private val manifest: JSONObject) {
     val name: String get() = folder.name
     val files: Map<String, String> = manifest.getJSONObject("files").let { all -> all.fields().associateWith { all.getString(it) } }
     val modelFile: String = manifest.getString("model")
-    val outputs: List<OutputSpec> = manifest.getJSONArray("outputs").objects().map {
-        OutputSpec(it.getString("name"), it.getString("dtype").startsWith("float"), it.doubleOrNull("low"), it.doubleOrNull("high"))
-    }
+    val outputs: List<OutputSpec> = manifest.getJSONArray("outputs").objects().map { OutputSpec.of(it) }
     val plan: Plan? = File(folder, "plan.json").let { if (it.isFile) Plan.read(it.readText()) else null }
     val gate: JSONObject get() = manifest.getJSONObject("gate")
-    val suppressesItself: Boolean get() = !manifest.isNull("suppression")
+    val suppression: JSONObject? get() = manifest.objectOrNull("suppression")
+    val suppressesItself: Boolean get() = suppression != null
     val takesPixels: Boolean get() = manifest.optBoolean("takes_pixels")
 
     /** Of a network that takes pictures: order, mean, std, and what comes out. */
