@@ -54,6 +54,22 @@ def test_a_mistyped_verb_gets_the_nearest(edgekit: Command) -> None:
     assert "Did you mean 'export'?" in result.err
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["--bogus"], "edgekit --help"),
+        (["export"], "edgekit export --help"),
+        (["split", "send", "--bogus"], "edgekit split send --help"),
+    ],
+)
+def test_wrong_usage_names_the_help_of_its_verb(
+    edgekit: Command, words: list[str], asked: str
+) -> None:
+    result = edgekit(*words)
+    assert (result.code, result.is_one_sentence()) == (2, True)
+    assert result.err.endswith(f"See `{asked}`.\n")
+
+
 @pytest.mark.parametrize("switch", ["--debug", "EDGEKIT_DEBUG"])
 def test_a_traceback_is_shown_only_on_request(switch: str) -> None:
     code = "from edgekit.cli.main import main; main()"
