@@ -21,12 +21,15 @@ KEYS = ("latent", "mean")
 
 def array_files(folder: Path) -> list[Path]:
     """By name, those of folders within too. Raises UsageError if there are none."""
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; give the folder that it is in.")
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise UsageError(
-            f"The folder {folder} has no arrays: no file ends in {', '.join(SUFFIXES)}."
+            f"The folder {folder} has no arrays: no file ends in {', '.join(SUFFIXES)}; pictures are read for "
+            "models whose recipe says how."
         )
     return files
 

@@ -153,7 +153,10 @@ def open_bundle(path: Path) -> Bundle:
     """Raises UsageError if there is no bundle, or its manifest cannot be read."""
     manifest = path / MANIFEST
     if not manifest.is_file():
-        why = f"it has no {MANIFEST}" if path.exists() else "it does not exist"
+        if path.is_file() and (path.parent / MANIFEST).is_file():
+            raise UsageError(f"{path} is a file of the bundle {path.parent}; give that folder.")
+        is_there = "it is a file" if path.is_file() else f"it has no {MANIFEST}"
+        why = is_there if path.exists() else "it does not exist"
         raise UsageError(f"{path} is no bundle: {why}; `edgekit export` writes one.")
     try:
         data = json.loads(manifest.read_text(encoding="utf-8"))

@@ -90,6 +90,11 @@ def find_recipe(name: str) -> Recipe:
             f"There is no model '{name}'; name a function of it that returns (module, example_inputs), as "
             f"{as_imported(name)}:make_net."
         )
+    if Path(name).exists():
+        raise UsageError(
+            f"There is no model '{name}', and what is there is no recipe; give a model of `edgekit list`, a recipe's "
+            "file (.toml) or folder, or package.module:factory."
+        )
     known = sorted({known for recipe in recipes for known in (recipe.name, *recipe.aliases)})
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     nearest = f"did you mean {' or '.join(map(repr, near))}? " if near else ""

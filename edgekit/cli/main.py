@@ -94,7 +94,7 @@ def run_command(arguments: list[str], *, debug: bool = False) -> int:
         if show is not None:
             said = str(show())
             said += "" if said.endswith(("?", ".")) else "."
-            return _report(f"{said} See `edgekit --help`.", 2, debug=debug)
+            return _report(f"{said} See `{_asked(error)} --help`.", 2, debug=debug)
         if is_out_of_memory(error):
             return _report(
                 "There is not enough memory for this; give a smaller --size or fewer --frames.",
@@ -118,6 +118,15 @@ def _quiet_libraries() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _asked(error: Exception) -> str:
+    """The verb that was used wrongly, as it is typed."""
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return "edgekit"
+    verb = str(context.command_path).removeprefix(str(context.find_root().info_name))
+    return f"edgekit{verb}"
 
 
 def _report(sentence: str, code: int, *, debug: bool) -> int:

@@ -75,6 +75,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise UsageError(
             f"The annotations {path} cannot be read: {error.strerror or error}."
         ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no JSON: it is no text.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON: {first_line(error)}.") from error
     if not isinstance(told, dict):

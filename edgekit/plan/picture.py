@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from PIL import Image, ImageDraw, ImageFont
 
+from edgekit.errors import MissingEnvironmentError
 from edgekit.plan.memory import Timeline
 
 WIDTH, HEIGHT = 1200, 560
@@ -198,11 +199,19 @@ def _size(count: int) -> str:
 
 
 def draw(shapes: Sequence[Shape], path: Path) -> None:
-    """Write the picture as SVG or PNG, as the file's name ends."""
-    if path.suffix.lower() == ".svg":
-        path.write_text(svg(shapes), encoding="utf-8")
-    else:
-        png(shapes).save(path)
+    """Write the picture as SVG or PNG, as the file's name ends.
+
+    Raises MissingEnvironmentError where it cannot be written.
+    """
+    try:
+        if path.suffix.lower() == ".svg":
+            path.write_text(svg(shapes), encoding="utf-8")
+        else:
+            png(shapes).save(path)
+    except OSError as error:
+        raise MissingEnvironmentError(
+            f"{path} cannot be written: {error.strerror or error}; give another name with --picture."
+        ) from error
 
 
 def svg(shapes: Sequence[Shape]) -> str:

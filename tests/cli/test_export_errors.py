@@ -40,7 +40,7 @@ def refused(edgekit: Command, place: Path, *arguments: object, code: int = 2) ->
         ([SMALL, "--target", "onnx", "--frames", "many"], "--frames"),
         (["none.toml", "--target", "onnx"], "The recipe none.toml cannot be read"),
         ([SMALL, "--target", "none.toml"], "The target none.toml cannot be read"),
-        ([".", "--target", "onnx"], "There is no model"),
+        ([".", "--target", "onnx"], "There is no model '.', and what is there is no recipe"),
         ([SMALL, "--target", "onnx", "--weights", "hub"], "small-mini is not on the hub"),
     ],
 )

@@ -54,6 +54,22 @@ def test_a_mistyped_verb_gets_the_nearest(edgekit: Command) -> None:
     assert "Did you mean 'export'?" in result.err
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["--bogus"], "edgekit --help"),
+        (["export"], "edgekit export --help"),
+        (["split", "send", "--bogus"], "edgekit split send --help"),
+    ],
+)
+def test_wrong_usage_names_the_help_of_its_verb(
+    edgekit: Command, words: list[str], asked: str
+) -> None:
+    result = edgekit(*words)
+    assert (result.code, result.is_one_sentence()) == (2, True)
+    assert result.err.endswith(f"See `{asked}`.\n")
+
+
 @pytest.mark.parametrize("switch", ["--debug", "EDGEKIT_DEBUG"])
 def test_a_traceback_is_shown_only_on_request(switch: str) -> None:
     code = "from edgekit.cli.main import main; main()"
@@ -78,7 +94,8 @@ def test_what_nobody_foresaw_is_still_a_sentence(
     monkeypatch.setattr("edgekit.api.verify", surprise)
     result = edgekit("verify", exported / "onnx")
     assert result.code == 1
-    assert result.err == "edgekit: Unexpected ZeroDivisionError: a bug; --debug shows where. Please report it.\n"  # fmt: skip
+    said = "edgekit: Unexpected ZeroDivisionError: a bug; --debug shows where. Please report it.\n"
+    assert result.err.endswith(f"\n{said}")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

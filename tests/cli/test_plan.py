@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import edgekit
 from edgekit.cli.main import run_command
-from edgekit.errors import UsageError
+from edgekit.errors import MissingEnvironmentError, UsageError
+from edgekit.plan.picture import draw
 
 SMALL = ["plan", "mobilenet-v2-0.35", "--size", "64x64", "--elements", "int8"]
 
@@ -50,6 +51,15 @@ def test_the_picture_can_be_read(tmp_path: Path, ending: str) -> None:
     else:
         words = [text.text for text in ElementTree.parse(file).iter() if text.text]
         assert any("mobilenet-v2-0.35, 1x3x64x64, int8" in word for word in words)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_picture_that_cannot_be_written_is_an_environment_error(
+    tmp_path: Path, ending: str
+) -> None:
+    (taken := tmp_path / f"memory.{ending}").mkdir()
+    with pytest.raises(MissingEnvironmentError, match="cannot be written: Is a directory"):
+        draw([], taken)
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,12 @@ def test_a_model_without_a_latent_takes_no_pipeline_latent(edgekit: Command, arr
     assert "has no latent" in result.err
 
 
+def test_a_file_within_a_bundle_gets_the_folders_name(edgekit: Command, exported: Path) -> None:
+    result = edgekit("verify", exported / "onnx" / "small-mini.onnx")
+    assert (result.code, result.is_one_sentence()) == (2, True)
+    assert f"is a file of the bundle {exported / 'onnx'}; give that folder." in result.err
+
+
 @pytest.mark.parametrize("verb", ["run", "verify"])
 @pytest.mark.parametrize("path", ["none", ".", "small.toml"])
 def test_what_is_no_bundle_is_refused(edgekit: Command, place: Path, verb: str, path: str) -> None:

@@ -244,5 +244,8 @@ def test_files_that_are_no_annotations_are_one_sentence(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(UsageError, match=words):
             read_annotations(tmp_path / "a.json", tmp_path)
+    (tmp_path / "a.json").write_bytes(b"\x89PNG")
+    with pytest.raises(UsageError, match="is no JSON: it is no text"):
+        read_annotations(tmp_path / "a.json", tmp_path)
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_annotations(tmp_path / "b.json", tmp_path)

@@ -50,6 +50,8 @@ def test_latents_that_do_not_fit_are_named(tmp_path: Path) -> None:
         Windows(array_files(tmp_path), SHAPE)
     with pytest.raises(UsageError, match="no folder"):
         array_files(tmp_path / "absent")
+    with pytest.raises(UsageError, match="is a file; give the folder that it is in"):
+        array_files(Path(__file__))
 
 
 def test_damaged_arrays_are_named(tmp_path: Path) -> None:
