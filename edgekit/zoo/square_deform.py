@@ -7,6 +7,8 @@ no shape that depends on data.
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,8 +17,8 @@ LOWEST, HIGHEST = -7, 8
 """Of the dilation: lines that a hardware buffer keeps. Below 0 the kernel is mirrored."""
 
 
-End = tuple[Tensor, Tensor | None]
-"""A whole dilation per pixel and its share in the interpolation, if there is any."""
+Places = list[tuple[Tensor, Tensor | None]]
+"""Of each pixel, a line or a column of the map with a ring of zeros, and its share in the interpolation, if there is any."""
 
 
 class SquareDepthwise(nn.Module):
@@ -35,54 +37,58 @@ class SquareDepthwise(nn.Module):
 def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool) -> Tensor:
     """See SquareDepthwise; weight is C 1 3 3. Dilations are within LOWEST and HIGHEST."""
     n, channels, height, width = x.shape
-    reach = HIGHEST + (0 if whole else 1)
-    line = width + 2 * reach
-    rows = x.permute(0, 2, 3, 1)  # before the padding, which makes a map of 8×8 ten times as large
-    pixels = F.pad(rows, (0, 0, *(reach,) * 4)).reshape(-1, channels)
-    here = _indices(n, height, width, reach, x.device)
+    rows = x.permute(0, 2, 3, 1)  # before the padding, which makes a small map much larger
+    # One ring: all that lies further out is zero too, so that places are clamped to it.
+    pixels = F.pad(rows, (0, 0, 1, 1, 1, 1)).reshape(-1, channels)
     below = torch.floor(dilation).reshape(-1)
-    steps = below.to(torch.int64)
     part = (dilation.reshape(-1) - below)[:, None]
-    ends: list[End] = [(steps, 1 - part), (steps + 1, part)]
-    if whole:
-        ends = [(steps, None)]
+    ends: Places = [(below, None)] if whole else [(below, 1 - part), (below + 1, part)]
+    image, y, across = _grid(n, height, width, x)
+    line = width + 2
+    starts = image * ((height + 2) * line)
+    lines = {
+        step: [(place * line + starts, share) for place, share in found]
+        for step, found in _places(y, ends, height).items()
+    }
+    columns = _places(across, ends, width)
 
     taps = weight.reshape(channels, 9).t()
     total = rows.reshape(-1, channels) * taps[4]
     for tap in (0, 1, 2, 3, 5, 6, 7, 8):
-        down, right = tap // 3 - 1, tap % 3 - 1
-        total = total + _sampled(pixels, here, ends, down * line, right) * taps[tap]
+        seen = _sampled(pixels, lines[tap // 3 - 1], columns[tap % 3 - 1])
+        total = total + seen * taps[tap]
     return total.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _indices(n: int, height: int, width: int, reach: int, device: torch.device) -> Tensor:
-    """Where each pixel of N H W stands among the rows of the padded map."""
-    rows, columns = height + 2 * reach, width + 2 * reach
-    image = torch.arange(n, device=device)[:, None, None] * (rows * columns)
-    y = (torch.arange(height, device=device)[:, None] + reach) * columns
-    x = torch.arange(width, device=device) + reach
-    return (image + y + x).reshape(-1)
+def _grid(n: int, height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, line and column of each pixel of N H W; the last two as numbers that dilations are added to."""
+    axes = (torch.arange(size, device=like.device) for size in (n, height, width))
+    image, y, x = (axis.reshape(-1) for axis in torch.meshgrid(*axes, indexing="ij"))
+    return image, y.to(like.dtype), x.to(like.dtype)
 
 
-def _sampled(pixels: Tensor, here: Tensor, ends: list[End], down: int, right: int) -> Tensor:
-    """What one tap sees: between two whole dilations on a row or a column, four pixels on a diagonal."""
-    if not (down and right):
-        jumps = [(steps * (down + right), share) for steps, share in ends]
-    else:
-        jumps = [
-            (a * down + b * right, None if p is None or q is None else p * q)
-            for a, p in ends
-            for b, q in ends
-        ]
-    seen = [_shared(torch.index_select(pixels, 0, here + jump), share) for jump, share in jumps]
+def _places(here: Tensor, ends: Places, size: int) -> dict[int, Places]:
+    """Along one axis for each step of a tap, with the ring's zeros at 0 and `size` + 1."""
+
+    def ringed(at: Tensor) -> Tensor:
+        return at.clamp(-1, size).to(torch.int64) + 1
+
+    moved = {step: [(ringed(here + step * end), share) for end, share in ends] for step in (-1, 1)}
+    return {**moved, 0: [(ringed(here), None)]}
+
+
+def _sampled(pixels: Tensor, lines: Places, columns: Places) -> Tensor:
+    """What one tap sees: between two whole dilations on a line or a column, four pixels on a diagonal."""
+    seen = []
+    for line, high in lines:
+        for column, wide in columns:
+            found = torch.index_select(pixels, 0, line + column)
+            shares = [share for share in (high, wide) if share is not None]
+            seen.append(found * prod(shares[1:], start=shares[0]) if shares else found)
     total = seen[0]
     for other in seen[1:]:
         total = total + other
     return total
-
-
-def _shared(pixels: Tensor, share: Tensor | None) -> Tensor:
-    return pixels if share is None else pixels * share
 
 
 class Rounded(nn.Module):
