@@ -13,14 +13,23 @@ from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
 from edgekit.profiling.end_to_end import Source, measure_end_to_end, require_end_to_end
 from edgekit.profiling.footprint import bundle_bytes, measure_footprint
+from edgekit.profiling.golden import Golden
 from edgekit.profiling.kernels import Kernels, profile_kernels
 from edgekit.profiling.machine import Machine, condition_now, this_machine
-from edgekit.profiling.opened import Opened, Sessions, open_for_measuring, require_measurable
+from edgekit.profiling.opened import (
+    Opened,
+    Sessions,
+    measured_name,
+    open_for_measuring,
+    require_measurable,
+)
 from edgekit.profiling.opening import measure_opening
 from edgekit.profiling.providers import predict
-from edgekit.profiling.result import Profile
+from edgekit.profiling.result import Head, Profile
 from edgekit.profiling.roofline import Roofline, measure_roofline
 from edgekit.profiling.timing import TimingOptions, runs_per_second, time_runs
+from edgekit.split.bundle import SplitBundle, SplitFacts
+from edgekit.split_parity import head_parity
 
 CPU = "CPUExecutionProvider"
 CALLERS = (1, 2, 4)
@@ -56,6 +65,7 @@ def profile_bundle(
     if options.source is not None:
         require_end_to_end(opened, options.source, threads)
     run = opened.timed()
+    golden = _golden(opened)
     before = condition_now()
     progress("latency")
     timing = time_runs(run, options.timing)
@@ -86,8 +96,18 @@ def profile_bundle(
         roofline=roofline,
         footprint=measure_footprint(opened, kernels, threads),
         end_to_end=end_to_end,
+        golden=golden,
+        head=Head.of(bundle),
         providers=predict(bundle.model_file) if opened.plan is None else None,
     )
+
+
+def _golden(opened: Opened) -> Golden | None:
+    """Of a head, whose numbers a tail must understand; whole networks have `edgekit verify`. Raises UsageError."""
+    if SplitFacts.of(opened.bundle) is None:
+        return None
+    found = head_parity(SplitBundle(opened.bundle), opened.run())
+    return Golden.of(found, opened.bundle.gate.psnr_db)
 
 
 def machine_here() -> Machine:
@@ -115,7 +135,7 @@ def compare_bundles(first: Bundle, second: Bundle, options: ProfileOptions) -> C
     for bundle in (first, second):
         require_measurable(bundle)
     opened = [open_for_measuring(bundle, Sessions(threads)) for bundle in (first, second)]
-    names = (first.path.name, second.path.name)
+    names = (measured_name(first), measured_name(second))
     return compare(
         names, (opened[0].timed(), opened[1].timed()), options.timing, threads, machine_here()
     )

@@ -21,7 +21,7 @@ from edgekit.profiling.machine import Condition, Machine
 from edgekit.profiling.opening import Opening
 from edgekit.profiling.providers import Predictions, predict
 from edgekit.profiling.report_schema import first_fault
-from edgekit.profiling.result import Profile
+from edgekit.profiling.result import Head, Profile
 from edgekit.profiling.roofline import Roofline
 from edgekit.profiling.timing import Timing, WarmUp
 
@@ -132,6 +132,7 @@ def _profile(data: Mapping[str, Any], bundle: Bundle | None) -> Profile:
         roofline=ceilings,
         footprint=_footprint(data.get("memory_bytes")),
         golden=Golden.from_json(data["golden"]) if data.get("golden") else None,
+        head=_only(Head, data["split"]) if data.get("split") else None,
         incomplete="" if data.get("complete", True) else BROKE_OFF,
     )
     paths = {file.file: bundle.path / file.file for file in found.kernels} if bundle else {}

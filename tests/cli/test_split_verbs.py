@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from command_line import Command, leftovers
 from PIL import Image
-from test_images import CLASSIFIER
+from small_classifier import RECIPE
 
 from edgekit.bundle import open_bundle
 from edgekit.cli.main import run_command
@@ -34,7 +34,7 @@ NOWHERE = "127.0.0.1:9"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, a folder of pictures, three bundles cut at features.1, and what is wrong; not to be changed."""
     home = tmp_path_factory.mktemp("split")
-    (home / "small.toml").write_text(CLASSIFIER)
+    (home / "small.toml").write_text(RECIPE)
     (home / "pictures").mkdir()
     rng = np.random.default_rng(0)
     for number in range(12):
