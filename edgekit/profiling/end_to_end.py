@@ -193,8 +193,6 @@ def _network(
     if SplitFacts.of(opened.bundle) is None:
         yield Whole(opened.bundle, opened.runnable)
         return
-    if source.kind == "image":
-        _size_of(source.path)
     picture = source.path if source.kind == "image" else None
     network = HeadAndTail(opened, sending, threads, picture)
     try:

@@ -132,7 +132,7 @@ def _profile(data: Mapping[str, Any], bundle: Bundle | None) -> Profile:
         roofline=ceilings,
         footprint=_footprint(data.get("memory_bytes")),
         golden=Golden.from_json(data["golden"]) if data.get("golden") else None,
-        head=_only(Head, data["split"]) if data.get("split") else None,
+        head=_head(data.get("split"), bundle),
         incomplete="" if data.get("complete", True) else BROKE_OFF,
     )
     paths = {file.file: bundle.path / file.file for file in found.kernels} if bundle else {}
@@ -149,6 +149,13 @@ def _providers(bundle: Bundle | None) -> Predictions | None:
 def _only(kind: type[Any], data: Mapping[str, Any]) -> Any:
     """A dataclass of the fields that it has: reports may have more."""
     return kind(**{name: data[name] for name in kind.__dataclass_fields__})
+
+
+def _head(data: Mapping[str, Any] | None, bundle: Bundle | None) -> Head | None:
+    """onnxruntime's own tool knows of no bundle."""
+    if data:
+        return _only(Head, data)  # type: ignore[no-any-return]
+    return Head.of(bundle) if bundle is not None else None
 
 
 def _condition(data: Mapping[str, Any] | None) -> Condition:

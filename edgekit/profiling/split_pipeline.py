@@ -154,6 +154,10 @@ class Line:
         return spent
 
     def close(self) -> None:
+        if (
+            self.loop.is_running()
+        ):  # its caller waits in another thread: the process is being interrupted
+            return
         self.loop.run_until_complete(self.client.close())
         self.loop.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,8 @@ def test_a_board_needs_no_tail_and_its_report_says_that_it_is_the_head_s(
     assert report.head is not None
     assert report.head.layer == "features.1"
     assert [file.file for file in report.kernels] == ["head.onnx"]
+    silent = json.dumps({**json.loads(done.stdout), "split": None})
+    assert parse_report(silent, "a tool's report", bundle).head == report.head
 
 
 def test_a_head_that_computes_something_else_fails(halved: Path, tmp_path: Path) -> None:
