@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,20 +31,16 @@ def split_report(split: SplitBundle) -> Report:
     """Raises UsageError for a bundle without its golden files, or whose files do not run."""
     inputs, expected = split.bundle.golden()
     parts = split.bundle.golden_parts()
-    if LATENT not in parts:
-        raise UsageError(f"{split.bundle.path} has no golden latent; export the model again.")
-    latent = parts[LATENT].astype(np.float32)
+    latent = _latent(split, parts)
     golden = _golden_packet(split)
     seen = split.head_outputs(inputs)
     bottleneck = split.bottleneck_of(seen)
     packet = write_packet(split.codec, bottleneck)
     gate = split.bundle.gate
     facts = split.facts
-    head = _judged("head", facts.head_output, before_rounding(split.codec, latent),
-                   near(split.codec, latent, bottleneck), gate)  # fmt: skip
     tails = split.outputs(split.arrived(golden).values)
     both = split.outputs(split.arrived(packet).values)
-    outputs = [head, _packet_parity(split, golden, packet)]
+    outputs = [_head_parity(split, latent, bottleneck), _packet_parity(split, golden, packet)]
     if facts.exit is not None and EXIT in parts:
         name = str(facts.exit["output"])
         outputs.append(_judged("head", name, parts[EXIT], seen[name], gate))
@@ -58,6 +55,26 @@ def split_report(split: SplitBundle) -> Report:
     reference = f"{split.head.reference} (head), {tail.reference} (tail)"
     passed = all(output.passed for output in outputs)
     return Report(passed, tuple(outputs), reference, gate, (_note(split, latent, bottleneck),))
+
+
+def head_parity(split: SplitBundle, outputs: Mapping[str, Array]) -> OutputParity:
+    """Of what the head's file gave of the golden input. Raises UsageError for a bundle without its golden latent."""
+    latent = _latent(split, split.bundle.golden_parts())
+    return _head_parity(split, latent, split.bottleneck_of(outputs))
+
+
+def _latent(split: SplitBundle, parts: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+    if LATENT not in parts:
+        raise UsageError(f"{split.bundle.path} has no golden latent; export the model again.")
+    return parts[LATENT].astype(np.float32)
+
+
+def _head_parity(
+    split: SplitBundle, latent: npt.NDArray[np.float32], bottleneck: Array
+) -> OutputParity:
+    expected = before_rounding(split.codec, latent)
+    found = near(split.codec, latent, bottleneck)
+    return _judged("head", split.facts.head_output, expected, found, split.bundle.gate)
 
 
 def before_rounding(codec: Codec, latent: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.link_options import Ca, Keep, Tls, TokenFile, check_keep, client_tls, read_token
 from edgekit.cli.output import Json, print_json, progress
 from edgekit.errors import LinkError, ParityError, UsageError
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from edgekit.profiling.end_to_end import Kind, Source
     from edgekit.profiling.of_bundle import ProfileOptions
     from edgekit.profiling.result import Profile
+    from edgekit.profiling.split_pipeline import Sending
+    from edgekit.split.client import LinkOptions
 
 REGRESSED = 3
 SECONDS = 10.0
+SOURCES = {"--image", "--video", "--latent"}
+SENDING = {"--to", "--keep", "--token-file", "--tls", "--ca"}
 MOST_REGRESSION = "5%"
 
 
@@ -66,6 +71,17 @@ def profile(
             help="Of a video decoder: all steps from this .npy file to an encoded video, here; needs PyAV."
         ),
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a split bundle, with --image or --video: HOST:PORT of `edgekit split serve`, where its tail "
+            "runs; else it runs here."
+        ),
+    ] = None,
+    keep: Keep = None,
+    token_file: TokenFile = None,
+    tls: Tls = False,
+    ca: Ca = None,
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier profile, as --json wrote it, to compare with.")
     ] = None,
@@ -84,17 +100,21 @@ def profile(
     from edgekit.bundle import open_bundle
     from edgekit.profiling.of_bundle import CPU, ProfileOptions, machine_here
     from edgekit.profiling.timing import TimingOptions
+    from edgekit.split.client import LinkOptions
 
     source = _source({"image": image, "video": video, "latent": latent})
     given = {
         "--device": device != "local", "--from": from_file, "--provider": provider, "--threads": threads is not None,
         "--seconds": seconds is not None, f"--{source.kind if source else ''}": source, "--baseline": baseline,
-        "--max-regression": max_regression, "--html": html,
+        "--max-regression": max_regression, "--html": html, "--to": to is not None, "--keep": keep is not None,
+        "--token-file": token_file, "--tls": tls, "--ca": ca,
     }  # fmt: skip
     _refuse_idle({name for name, value in given.items() if value}, device, other)
     timing = TimingOptions(SECONDS if seconds is None else seconds)
-    options = ProfileOptions(threads or 0, timing, source, provider or CPU)
     opened = open_bundle(bundle) if bundle is not None else None
+    link = LinkOptions(read_token(token_file), client_tls(tls, ca))
+    sending = _sending(opened, to, link, keep)
+    options = ProfileOptions(threads or 0, timing, source, provider or CPU, sending)
     if other is not None and opened is not None:
         _compare(opened, open_bundle(other), device, options, json=json)
         return
@@ -187,6 +207,18 @@ def _source(files: dict[Kind, Path | None]) -> Source | None:
     return given[0] if given else None
 
 
+def _sending(bundle: Bundle | None, to: str | None, link: LinkOptions, keep: int | None) -> Sending:
+    """Raises UsageError, also for a whole network, which sends nothing."""
+    from edgekit.profiling.split_pipeline import HERE, Sending
+    from edgekit.split.bundle import SplitBundle
+    from edgekit.split.client import Address
+
+    if bundle is None or (to is None and keep is None):
+        return HERE
+    check_keep(SplitBundle(bundle), keep)
+    return Sending(Address.parse(to) if to is not None else None, link, keep)
+
+
 def _refuse_idle(given: set[str], device: str, other: Path | None) -> None:
     """Raises UsageError for options that would do nothing."""
     for idle, allowed, why in (
@@ -196,10 +228,14 @@ def _refuse_idle(given: set[str], device: str, other: Path | None) -> None:
          "A report is read, and nothing is measured"),
         (device.startswith("folder:"), {"--device", "--provider", "--threads", "--seconds"},
          "A package is written, and nothing is measured before `edgekit profile --from` reads its report"),
-        (device != "local", given - {"--image", "--video", "--latent"},
+        (device != "local", given - SOURCES - SENDING,
          "All steps from a file on are measured on this machine only"),
-        ("--provider" in given, given - {"--image", "--video", "--latent"},
+        ("--provider" in given, given - SOURCES - SENDING,
          "Other providers are measured by the runner, which knows no files but the bundle's"),
+        (not given & SOURCES, given - SENDING,
+         "Packets are sent of a picture or a video; there is no --image and no --video"),
+        ("--to" not in given, given - {"--token-file", "--tls", "--ca"},
+         "There is no server that --to names"),
         ("--max-regression" in given and "--baseline" not in given, given - {"--max-regression"},
          "There is no --baseline to be slower than"),
     ):  # fmt: skip

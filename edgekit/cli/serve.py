@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.link_options import read_token
 from edgekit.cli.output import Json, print_json
-from edgekit.cli.split import read_token
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:

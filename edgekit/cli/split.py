@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgekit.cli.link_options import Ca, Keep, Tls, TokenFile, check_keep, client_tls, read_token
 from edgekit.cli.output import Json, print_json, progress
 from edgekit.cli.split_plan import plan, train_early_exit
 from edgekit.errors import LinkError, UsageError
@@ -36,9 +37,6 @@ app.command("plan")(plan)
 app.command("exit")(train_early_exit)
 
 BundleFolder = Annotated[Path, typer.Argument(help="A folder that `edgekit export --split` wrote.")]
-TokenFile = Annotated[
-    Path | None, typer.Option(help="File with a secret that client and server share.")
-]
 
 
 @app.command()
@@ -106,14 +104,10 @@ def send(
     bundle: BundleFolder,
     image: Annotated[Path, typer.Argument(help="A picture, or the head's input as an .npy file.")],
     to: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = DEFAULT_ADDRESS,
-    keep: Annotated[
-        int | None, typer.Option(help="Send the first so many channels; default: all.")
-    ] = None,
+    keep: Keep = None,
     token_file: TokenFile = None,
-    tls: Annotated[bool, typer.Option("--tls", help="The server has a certificate.")] = False,
-    ca: Annotated[
-        Path | None, typer.Option(help="PEM file that signed it, if not a public authority.")
-    ] = None,
+    tls: Tls = False,
+    ca: Ca = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Longest time to wait for the answer.")
     ] = 30.0,
@@ -135,8 +129,8 @@ def send(
 
     address = Address.parse(to)
     opened = _opened(bundle)
-    link = LinkOptions(read_token(token_file), _client_tls(tls, ca), answer_seconds=seconds)
-    _check_keep(opened, keep)
+    link = LinkOptions(read_token(token_file), client_tls(tls, ca), answer_seconds=seconds)
+    check_keep(opened, keep)
     inputs, placement = head_input(image, opened.bundle)
     with progress("split send"):
         _ = opened.head
@@ -206,36 +200,6 @@ def _opened(path: Path) -> SplitBundle:
     return split
 
 
-def _check_keep(opened: SplitBundle, keep: int | None) -> None:
-    facts = opened.facts
-    if keep is None:
-        return
-    least = facts.least_kept or 1
-    if not least <= keep <= facts.channels:
-        raise UsageError(
-            f"--keep {keep}: of the {facts.channels} channels of this head, {least} to {facts.channels} can be sent."
-        )
-    if facts.least_kept is None and keep < facts.channels:
-        typer.echo(
-            "edgekit: this head was trained with all its channels; fewer are answered, but not well.",
-            err=True,
-        )
-
-
-def read_token(path: Path | None) -> str | None:
-    """Raises UsageError."""
-    if path is None:
-        return None
-    try:
-        token = path.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UsageError(f"The token file {path} cannot be read: {reason}.") from error
-    if not token:
-        raise UsageError(f"The token file {path} is empty.")
-    return token
-
-
 def _server_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if (certificate is None) != (key is None):
         raise UsageError("--certificate and --key belong together.")
@@ -253,19 +217,6 @@ def _server_tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
             f"{certificate} with {key} cannot be used as certificate and key: {reason}."
         ) from error
     return context
-
-
-def _client_tls(tls: bool, ca: Path | None) -> ssl.SSLContext | None:
-    if ca is not None and not tls:
-        raise UsageError("--ca belongs to --tls.")
-    if not tls:
-        return None
-    import ssl
-
-    try:
-        return ssl.create_default_context(cafile=str(ca) if ca is not None else None)
-    except OSError as error:
-        raise UsageError(f"{ca} holds no certificate: {error.strerror}.") from error
 
 
 def _write(folder: Path | None, answer: Answer, opened: SplitBundle) -> list[Path]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,23 +11,27 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from edgekit.errors import UsageError, first_line
+from edgekit.backends.runnable import Array
+from edgekit.errors import LinkError, UsageError, first_line
 from edgekit.parity.compare import psnr_db
-from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.opened import Opened
-from edgekit.profiling.pipeline import Step, Way, input_pixels, picture_ways
-from edgekit.profiling.timing import at_once
+from edgekit.profiling.passages import Passage, alone, pass_through, together
+from edgekit.profiling.pipeline import (
+    HEAD,
+    NETWORK,
+    Network,
+    Way,
+    Whole,
+    input_pixels,
+    picture_ways,
+)
+from edgekit.profiling.split_pipeline import HERE, TAIL, HeadAndTail, Sending, Sent
 from edgekit.profiling.video_pipeline import Clip, latent_ways, video_ways
 from edgekit.report import aligned, json_number
+from edgekit.split.bundle import SplitFacts
 
-CALLERS = 4
-"""At once, as a server meets them; each path is also measured alone."""
 SECONDS_SHARE = 0.3
 """Of the seconds to measure latency for, for each path and number of callers."""
-LEAST_PASSES = 5
-NETWORK, DRAW = "network", "draw"
-
-
 Kind = Literal["image", "video", "latent"]
 
 
@@ -47,39 +51,6 @@ FASTER = {
 
 
 @dataclass(frozen=True)
-class Passage:
-    """Pictures, frames or clips through all steps, one after the other in each caller."""
-
-    path: str
-    """How the picture is decoded."""
-    callers: int
-    steps: dict[str, Distribution]
-    """Milliseconds, by step in order."""
-    passes_per_s: float
-
-    @property
-    def total_ms(self) -> float:
-        return sum(step.median for step in self.steps.values())
-
-    @property
-    def answer_ms(self) -> float:
-        """Until boxes or classes are known: a reduced picture is quicker to draw on too, but is another one."""
-        return sum(taken.median for step, taken in self.steps.items() if step != DRAW)
-
-    def share(self, step: str) -> float:
-        return self.steps[step].median / self.total_ms
-
-    def to_json(self) -> dict[str, Any]:
-        rows = [
-            {"step": name, "p50_ms": taken.median, "p90_ms": taken.percentile(90), "p95_ms": taken.percentile(95),
-             "p99_ms": taken.percentile(99), "share": self.share(name)}
-            for name, taken in self.steps.items()
-        ]  # fmt: skip
-        return {"path": self.path, "callers": self.callers, "total_ms": self.total_ms,
-                "passes_per_s": self.passes_per_s, "steps": rows}  # fmt: skip
-
-
-@dataclass(frozen=True)
 class EndToEnd:
     source: Source
     width: int
@@ -93,6 +64,10 @@ class EndToEnd:
     """Between the network's inputs of the two ways to decode; None where there is one way only."""
     rate: float | None = None
     """Frames a second, as the video's file has it."""
+    sent: Sent | None = None
+    """Of a split bundle."""
+    incomplete: str = ""
+    """Why the link to a tail's server ended the measurement, as a clause."""
 
     @property
     def items(self) -> str:
@@ -107,6 +82,7 @@ class EndToEnd:
             "items": self.items, "frames": self.frames, "rate": self.rate,
             "passages": [{**p.to_json(), "items_per_s": self.per_s(p)} for p in self.passages],
             "input_psnr_db": None if self.input_psnr_db is None else json_number(self.input_psnr_db),
+            "sent": self.sent.to_json() if self.sent else None,
         }  # fmt: skip
 
     def headline(self) -> str:
@@ -127,12 +103,14 @@ class EndToEnd:
 
     def remarks(self) -> list[str]:
         first, said = self.passages[0], []
-        share = first.share(NETWORK)
-        if share < 0.5:
-            largest = max(first.steps, key=first.share)
+        computed = [step for step in first.steps if step in (NETWORK, HEAD, TAIL)]
+        share = sum(map(first.share, computed))
+        largest = max(first.steps.keys() - computed, key=first.share)
+        if share < min(0.5, first.share(largest)):
             said.append(
-                f"the network is not what takes longest: {share:.0%} of the time; most goes into '{largest}' "
-                f"({first.share(largest):.0%}), and a smaller network helps little"
+                f"{' and '.join(computed) if self.sent else 'the network'} "
+                f"{'are' if self.sent else 'is'} not what takes longest: {share:.0%} of the time; most goes into "
+                f"'{largest}' ({first.share(largest):.0%}), and a smaller network helps little"
             )
         said += [
             f"{FASTER[self.source.kind]} takes {passage.answer_ms / first.answer_ms:.2f} times as long until the "
@@ -146,6 +124,8 @@ class EndToEnd:
             said.append(
                 f"one caller {verdict} with the video's {self.rate:.4g} frames/s: {best:.1f} at best"
             )
+        if self.sent is not None:
+            said += self.sent.remarks(self.file_bytes)
         return [f"note        {sentence}" for sentence in said]
 
 
@@ -157,39 +137,77 @@ def _cell(passage: Passage, step: str) -> str:
     return f"{passage.steps[step].median:.2f} ms {passage.share(step):.0%}"
 
 
-def measure_end_to_end(opened: Opened, source: Source, seconds: float, threads: int) -> EndToEnd:
-    """Raises UsageError, also for a file that cannot be read, or MissingEnvironmentError without PyAV."""
-    ways = _ways(opened, source, threads)
-    steps = {way.name: way.opened() for way in ways}
-    inputs = [np.asarray(input_pixels(chain), dtype=np.float64) for chain in steps.values()]
-    spent = SECONDS_SHARE * seconds
-    passages = [
-        *_alone(steps, spent * len(steps)),
-        *(_together(way, spent) for way in ways),
-    ]
-    difference = (
-        psnr_db(inputs[0], inputs[1], float(np.ptp(inputs[0]))) if len(inputs) > 1 else None
-    )
+def measure_end_to_end(
+    opened: Opened, source: Source, seconds: float, threads: int, sending: Sending = HERE
+) -> EndToEnd:
+    """One whose link to a tail's server was lost after the first picture says so.
+
+    Raises UsageError, also for a file that cannot be read; MissingEnvironmentError without PyAV, and as LinkError
+    where a server gives no answer.
+    """
+    with _network(opened, source, threads, sending) as network:
+        ways = _ways(network, source, threads)
+        steps = {way.name: way.opened() for way in ways}
+        inputs = [input_pixels(chain) for chain in steps.values()]
+        sent = network.sent(inputs[0]) if isinstance(network, HeadAndTail) else None
+        spent = SECONDS_SHARE * seconds
+        found = alone(steps, spent * len(steps))
+        passages, incomplete = list(found.passages), found.incomplete
+        for way in ways:
+            if not incomplete:
+                found = together(way, spent)
+                passages += found.passages
+                incomplete = found.incomplete
+    if not passages:
+        raise LinkError(f"{incomplete}.")
     width, height, frames, rate = _facts(opened, source)
     size = source.path.stat().st_size
-    return EndToEnd(source, width, height, size, frames, tuple(passages), difference, rate)
+    return EndToEnd(
+        source, width, height, size, frames, tuple(passages), _difference_db(inputs), rate, sent, incomplete
+    )  # fmt: skip
 
 
-def require_end_to_end(opened: Opened, source: Source, threads: int) -> None:
-    """Raises UsageError or MissingEnvironmentError, as `measure_end_to_end` does: before anything is measured."""
+def _difference_db(inputs: list[Array]) -> float | None:
+    if len(inputs) < 2:
+        return None
+    first, second = (np.asarray(value, dtype=np.float64) for value in inputs)
+    return psnr_db(first, second, float(np.ptp(first)))
+
+
+def require_end_to_end(
+    opened: Opened, source: Source, threads: int, sending: Sending = HERE
+) -> None:
+    """Raises as `measure_end_to_end` does, before anything is measured."""
     _facts(opened, source)
-    for way in _ways(opened, source, threads):
-        way.opened()
+    with _network(opened, source, threads, sending) as network:
+        steps = [way.opened() for way in _ways(network, source, threads)]
+        if isinstance(network, HeadAndTail):
+            pass_through(steps[0])  # a server says only then that it knows another token
 
 
-def _ways(opened: Opened, source: Source, threads: int) -> tuple[Way, ...]:
-    file, path = opened.runnable, source.path
+@contextmanager
+def _network(
+    opened: Opened, source: Source, threads: int, sending: Sending
+) -> Iterator[Whole | HeadAndTail]:
+    """Connections to a tail's server are closed at the end."""
+    if SplitFacts.of(opened.bundle) is None:
+        yield Whole(opened.bundle, opened.runnable)
+        return
+    picture = source.path if source.kind == "image" else None
+    network = HeadAndTail(opened, sending, threads, picture)
+    try:
+        yield network
+    finally:
+        network.close()
+
+
+def _ways(network: Network, source: Source, threads: int) -> tuple[Way, ...]:
     if source.kind == "image":
-        _size_of(path)
-        return picture_ways(opened.bundle, file, path)
+        _size_of(source.path)
+        return picture_ways(network, source.path)
     if source.kind == "video":
-        return video_ways(opened.bundle, file, path, threads)
-    return latent_ways(opened.bundle, file, path, threads)
+        return video_ways(network, source.path, threads)
+    return latent_ways(network, source.path, threads)
 
 
 def _facts(opened: Opened, source: Source) -> tuple[int, int, int, float | None]:
@@ -212,51 +230,3 @@ def _size_of(picture: Path) -> tuple[int, int]:
         raise UsageError(f"The picture {picture} cannot be read: {reason}.") from error
     except Image.DecompressionBombError as error:
         raise UsageError(f"The picture {picture} cannot be read: {first_line(error)}.") from error
-
-
-def _alone(paths: dict[str, tuple[Step, ...]], seconds: float) -> list[Passage]:
-    """By turns, so that what the machine does meets all ways to decode."""
-    found: dict[str, list[list[float]]] = {name: [] for name in paths}
-    for steps in paths.values():
-        pass_through(steps)  # what Pillow imports at the first picture
-    end = time.perf_counter() + seconds
-    while len(next(iter(found.values()))) < LEAST_PASSES or time.perf_counter() < end:
-        for name, steps in paths.items():
-            found[name].append(pass_through(steps))
-    return [
-        Passage(name, 1, _by_step(paths[name], passes), len(passes) / sum(map(sum, passes)) * 1e3)
-        for name, passes in found.items()
-    ]
-
-
-def _together(way: Way, seconds: float) -> Passage:
-    found: list[list[list[float]]] = [[] for _ in range(CALLERS)]
-    chains = [way.opened() for _ in range(CALLERS)]
-    started = time.perf_counter()
-
-    def call(number: int) -> None:
-        while len(found[number]) < LEAST_PASSES or time.perf_counter() < started + seconds:
-            found[number].append(pass_through(chains[number]))
-
-    at_once(call, CALLERS)
-    taken = time.perf_counter() - started
-    passes = [row for rows in found for row in rows]
-    return Passage(way.name, CALLERS, _by_step(chains[0], passes), len(passes) / taken)
-
-
-def _by_step(steps: tuple[Step, ...], passes: list[list[float]]) -> dict[str, Distribution]:
-    columns = zip(*passes, strict=True)
-    return {step.name: Distribution(column) for step, column in zip(steps, columns, strict=True)}
-
-
-def pass_through(
-    steps: tuple[Step, ...], clock: Callable[[], float] = time.perf_counter
-) -> list[float]:
-    """Milliseconds of each step of one picture."""
-    value: Any = None
-    taken = []
-    for step in steps:
-        before = clock()
-        value = step.run(value)
-        taken.append((clock() - before) * 1e3)
-    return taken

@@ -10,7 +10,15 @@ from edgekit.bundle import GOLDEN, Bundle, open_bundle
 from edgekit.errors import UsageError
 from edgekit.parity.memory_use import Case, NotMeasured, Prepared, measure
 from edgekit.profiling.kernels import Kernels
-from edgekit.profiling.opened import MEMORY, Memory, Opened, Sessions, open_for_measuring
+from edgekit.profiling.opened import (
+    MEMORY,
+    Memory,
+    Opened,
+    Sessions,
+    device_files,
+    open_for_measuring,
+)
+from edgekit.split.bundle import GOLDEN_PACKET
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,6 @@ def prepare(bundle: str, threads: int, memory: Memory) -> Prepared:
 
 
 def bundle_bytes(bundle: Bundle) -> int:
-    """Of its files on disk, without the golden pair."""
-    names = [name for name in bundle.manifest["files"] if name != GOLDEN]
+    """Of the files on a device's disk, without the golden pair and the golden packet."""
+    names = [name for name in device_files(bundle) if name not in (GOLDEN, GOLDEN_PACKET)]
     return sum((bundle.path / name).stat().st_size for name in names)

@@ -15,6 +15,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import UsageError
 from edgekit.plan.plan import Plan, read_plan
 from edgekit.plan.runner import planned_runnable
+from edgekit.split.bundle import SplitFacts
 
 Memory = Literal["recommended", "default"]
 MEMORY: tuple[Memory, ...] = ("recommended", "default")
@@ -43,7 +44,7 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Opened:
-    """Ready to run on the golden input."""
+    """Ready to run on the golden input: of a split bundle its head, which is what a device runs."""
 
     bundle: Bundle
     plan: Plan | None
@@ -70,12 +71,9 @@ class Opened:
 
 
 def require_measurable(bundle: Bundle) -> None:
-    """Raises UsageError for what does not run here, is more than one network, or was changed."""
+    """Raises UsageError for what does not run here, or was changed."""
     name = bundle.path.name
-    if "split" in bundle.manifest:
-        raise UsageError(
-            f"{name} is a head and its tails, which run on different machines; `edgekit split plan` measures both."
-        )
+    SplitFacts.of(bundle)  # damaged ones are told before the long work
     if bundle.format != "onnx":
         raise UsageError(
             f"{name} is a {bundle.format} bundle, which is run here by a reference interpreter only; its "
@@ -83,6 +81,17 @@ def require_measurable(bundle: Bundle) -> None:
         )
     if changed := bundle.changed_files():
         raise UsageError(f"{changed[0]} of {name} is not the file that was exported; export again.")
+
+
+def measured_name(bundle: Bundle) -> str:
+    return bundle.path.name if SplitFacts.of(bundle) is None else f"the head of {bundle.path.name}"
+
+
+def device_files(bundle: Bundle) -> list[str]:
+    """Those that a device needs: a split bundle's tails run elsewhere."""
+    split = SplitFacts.of(bundle)
+    elsewhere = set(split.tails.values()) if split is not None else set()
+    return [name for name in bundle.manifest["files"] if name not in elsewhere]
 
 
 def open_for_measuring(

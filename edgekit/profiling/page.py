@@ -9,8 +9,9 @@ from pathlib import Path
 from edgekit.errors import MissingEnvironmentError
 from edgekit.plan.choose import in_units
 from edgekit.profiling import charts
-from edgekit.profiling.end_to_end import EndToEnd, Passage
+from edgekit.profiling.end_to_end import EndToEnd
 from edgekit.profiling.kernels import ALIGNMENT, Kernel, Kernels
+from edgekit.profiling.passages import Passage
 from edgekit.profiling.providers import Predictions
 from edgekit.profiling.result import Profile
 

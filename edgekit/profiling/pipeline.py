@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,7 +17,7 @@ from edgekit.backends.runnable import Array, Runnable
 from edgekit.bundle import Bundle
 from edgekit.contract import TensorSpec
 from edgekit.detection.detections import Detections
-from edgekit.detection.detector import Detector, detector_of_bundle
+from edgekit.detection.detector import detector_of_bundle
 from edgekit.detection.drawing import drawn
 from edgekit.detection.letterbox import Pixels, fitted, normalised
 from edgekit.detection.reduced_decode import draft
@@ -25,6 +26,8 @@ from edgekit.image_contract import ImageContract, Logits, Picture
 from edgekit.split.picture import seen
 
 TOP = 5
+NETWORK, HEAD = "network", "head"
+"""The steps that are given the network's input."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,16 @@ class Step:
 
     name: str
     run: Callable[[Any], Any]
+    told: tuple[str, ...] = ()
+    """Of one that waits for another machine and gives a `Told`: what that machine did meanwhile, which is no time of
+    this step's."""
+
+
+@dataclass(frozen=True)
+class Told:
+    value: Any
+    spent_ms: tuple[float, ...]
+    """By the other machine's own words, in the order of `Step.told`."""
 
 
 Steps = tuple[Step, ...]
@@ -47,31 +60,55 @@ class Way:
     """For one caller: each reads a video for itself. The first step takes None."""
 
 
-def picture_ways(bundle: Bundle, file: Runnable, picture: Path) -> tuple[Way, ...]:
+class Network(Protocol):
+    """From the network's input to its outputs by name, on this machine or on two."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    @property
+    def file(self) -> Runnable:
+        """What this machine runs of it."""
+
+    def opened(self) -> Steps:
+        """For one caller."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    bundle: Bundle
+    file: Runnable
+
+    def opened(self) -> Steps:
+        (image,) = self.bundle.inputs
+        return (Step(NETWORK, lambda value: self.file.run({image.name: value})),)
+
+
+def picture_ways(network: Network, picture: Path) -> tuple[Way, ...]:
     """Raises UsageError, also for a picture that cannot be opened."""
     ways = {"full decode": False} | ({"reduced decode": True} if _format(picture) == "JPEG" else {})
-    chains = {
-        name: steps_of(bundle, file, picture, reduced=reduced) for name, reduced in ways.items()
-    }
-    return tuple(Way(name, lambda chain=chain: chain) for name, chain in chains.items())  # type: ignore[misc]
+    return tuple(
+        Way(name, partial(steps_of, network, picture, reduced=reduced))
+        for name, reduced in ways.items()
+    )
 
 
 def _format(picture: Path) -> str | None:
     return Image.open(picture).format
 
 
-def steps_of(bundle: Bundle, file: Runnable, picture: Path, *, reduced: bool) -> Steps:
+def steps_of(network: Network, picture: Path, *, reduced: bool) -> Steps:
     """Each takes None first and gives the drawn picture, the top classes or an encoded picture last.
 
     With `reduced` a JPEG is decoded at the smallest of its sizes (1/2, 1/4, 1/8) that is large enough for the
     network, and boxes are drawn on that. Raises UsageError.
     """
-    contract = contract_of(bundle)
+    contract = contract_of(network.bundle)
     return (
         Step("read", lambda _: picture.read_bytes()),
         Step("decode", lambda data: _decoded(data, contract if reduced else None)),
         Step("colour", _upright_rgb),
-        *answered(bundle, file, (Step("encode PNG", _png),)),
+        *answered(network, (Step("encode PNG", _png),)),
     )
 
 
@@ -85,28 +122,41 @@ def contract_of(bundle: Bundle) -> ImageContract:
     return contract
 
 
-def answered(bundle: Bundle, file: Runnable, written: Steps) -> Steps:
+def answered(network: Network, written: Steps) -> Steps:
     """From an upright RGB picture on; `written` are the steps that a picture which the network made takes at last."""
-    contract = contract_of(bundle)
+    contract = contract_of(network.bundle)
     if isinstance(contract.output, Logits):
-        return _classified(bundle, contract, file)
+        return _classified(network, contract)
     if isinstance(contract.output, Picture):
-        return (*_remade(bundle, contract, file), *written)
-    return _detected(detector_of_bundle(bundle, file))
+        return (*_remade(network, contract), *written)
+    return _detected(network)
 
 
 def input_pixels(steps: Steps) -> Array:
     """What the network is given, by the steps before it."""
     value: Any = None
     for step in steps:
-        if step.name == "network":
+        if step.name in (NETWORK, HEAD):
             break
         value = step.run(value)
     found: Array = value[0]
     return found
 
 
-def _detected(detector: Detector) -> Steps:
+def _beside(step: Step) -> Step:
+    """The same of a state's first part; the others are kept."""
+
+    def run(state: Any) -> Any:
+        made = step.run(state[0])
+        if isinstance(made, Told):
+            return replace(made, value=(made.value, *state[1:]))
+        return made, *state[1:]
+
+    return replace(step, run=run)
+
+
+def _detected(network: Network) -> Steps:
+    detector = detector_of_bundle(network.bundle, network.file)
     boxes, thresholds = detector.boxes, detector.thresholds_for()
     size = (detector.contract.width, detector.contract.height)
 
@@ -120,43 +170,43 @@ def _detected(detector: Detector) -> Steps:
     return (
         Step("resize", resize),
         Step("normalise", lambda state: (detector.input_of(state[0]), *state[1:])),
-        Step("network", lambda state: (detector.run(state[0]), *state[1:])),
+        *map(_beside, network.opened()),
         Step("suppress", suppress),
         Step("draw", lambda state: drawn(state[1], state[0], boxes.names)),
     )
 
 
-def _classified(bundle: Bundle, contract: ImageContract, file: Runnable) -> Steps:
-    def top(outputs: Mapping[str, Array]) -> list[int]:
-        logits = np.asarray(next(iter(outputs.values())))[0]
+def _classified(network: Network, contract: ImageContract) -> Steps:
+    def top(state: tuple[Mapping[str, Array]]) -> list[int]:
+        logits = np.asarray(next(iter(state[0].values())))[0]
         return [int(index) for index in np.argsort(-logits, kind="stable")[:TOP]]
 
     return (
         Step("resize", lambda picture: (seen(picture, contract).pixels,)),
-        *_computed(bundle, contract, file),
+        *_computed(network, contract),
         Step(f"top {TOP}", top),
     )
 
 
-def _remade(bundle: Bundle, contract: ImageContract, file: Runnable) -> Steps:
+def _remade(network: Network, contract: ImageContract) -> Steps:
     """A network that makes a picture: of an input of its own size, that nothing needs to be cut to."""
-    size, spec = (contract.width, contract.height), bundle.outputs[0]
+    size, spec = (contract.width, contract.height), network.bundle.outputs[0]
 
-    def pixels(outputs: Mapping[str, Array]) -> Pixels:
-        return np.ascontiguousarray(to_pixels(outputs[spec.name][0][:, None], spec))
+    def pixels(state: tuple[Mapping[str, Array]]) -> Pixels:
+        return np.ascontiguousarray(to_pixels(state[0][spec.name][0][:, None], spec))
 
     return (
         Step("resize", lambda picture: (fitted(picture, size, "stretch", 0)[0],)),
-        *_computed(bundle, contract, file),
+        *_computed(network, contract),
         Step("to 8 bits", pixels),
     )
 
 
-def _computed(bundle: Bundle, contract: ImageContract, file: Runnable) -> Steps:
-    (image,) = bundle.inputs
+def _computed(network: Network, contract: ImageContract) -> Steps:
+    (image,), takes_pixels = network.bundle.inputs, network.bundle.takes_pixels
     return (
-        Step("normalise", lambda state: (_values(state[0], contract, bundle.takes_pixels, image),)),
-        Step("network", lambda state: file.run({image.name: state[0]})),
+        Step("normalise", lambda state: (_values(state[0], contract, takes_pixels, image),)),
+        *map(_beside, network.opened()),
     )
 
 

@@ -21,7 +21,7 @@ from edgekit.profiling.machine import Condition, Machine
 from edgekit.profiling.opening import Opening
 from edgekit.profiling.providers import Predictions, predict
 from edgekit.profiling.report_schema import first_fault
-from edgekit.profiling.result import Profile
+from edgekit.profiling.result import Head, Profile
 from edgekit.profiling.roofline import Roofline
 from edgekit.profiling.timing import Timing, WarmUp
 
@@ -132,6 +132,7 @@ def _profile(data: Mapping[str, Any], bundle: Bundle | None) -> Profile:
         roofline=ceilings,
         footprint=_footprint(data.get("memory_bytes")),
         golden=Golden.from_json(data["golden"]) if data.get("golden") else None,
+        head=_head(data.get("split"), bundle),
         incomplete="" if data.get("complete", True) else BROKE_OFF,
     )
     paths = {file.file: bundle.path / file.file for file in found.kernels} if bundle else {}
@@ -148,6 +149,13 @@ def _providers(bundle: Bundle | None) -> Predictions | None:
 def _only(kind: type[Any], data: Mapping[str, Any]) -> Any:
     """A dataclass of the fields that it has: reports may have more."""
     return kind(**{name: data[name] for name in kind.__dataclass_fields__})
+
+
+def _head(data: Mapping[str, Any] | None, bundle: Bundle | None) -> Head | None:
+    """onnxruntime's own tool knows of no bundle."""
+    if data:
+        return _only(Head, data)  # type: ignore[no-any-return]
+    return Head.of(bundle) if bundle is not None else None
 
 
 def _condition(data: Mapping[str, Any] | None) -> Condition:

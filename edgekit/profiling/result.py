@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgekit.bundle import Bundle
 from edgekit.plan.choose import in_units
 from edgekit.profiling.end_to_end import EndToEnd
 from edgekit.profiling.footprint import Footprint
@@ -16,6 +17,7 @@ from edgekit.profiling.providers import Predictions
 from edgekit.profiling.roofline import Roofline
 from edgekit.profiling.timing import Timing
 from edgekit.report import aligned
+from edgekit.split.bundle import SplitFacts
 
 SCHEMA = 1
 SHOWN_LAYERS = 12
@@ -23,6 +25,19 @@ STEADY_DRIFT = 0.05
 NAMED_GAP = 0.1
 WARMER_CELSIUS = 5.0
 """What a processor's own sensor may differ by from one moment to the next is less."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Of a split bundle: all that is measured but pictures' steps."""
+
+    layer: str
+    """That it ends with, or "bottleneck"."""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Head | None:
+        split = SplitFacts.of(bundle)
+        return cls(split.layer) if split is not None else None
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,9 @@ class Profile:
     providers: Predictions | None = None
     """Of a bundle of one file that is at hand."""
     golden: Golden | None = None
-    """Of a device, which proves first that it computes what the model computes."""
+    """Of a device, which proves first that it computes what the model computes, and of a head."""
+    head: Head | None = None
+    """None: the whole network was measured."""
     incomplete: str = ""
     """Why the measurement broke off, as a clause; what came later is missing."""
 
@@ -69,6 +86,7 @@ class Profile:
             "complete": not self.incomplete,
             "bundle": self.bundle,
             "files": self.files,
+            "split": asdict(self.head) if self.head else None,
             "disk_bytes": self.disk_bytes,
             "device": {
                 **self.machine.to_json(),
@@ -111,6 +129,7 @@ class Profile:
         latency, rates = self.timing.latency, self.throughput.items()
         rows = [
             ("device", self.machine.sentence()),
+            ("network", self._head_told()),
             ("golden", self.golden.sentence() if self.golden else ""),
             ("latency", f"{latency.median:.2f} ms median ({latency.interval.low:.2f} to {latency.interval.high:.2f} at 95 %), "
                         f"p90 {latency.percentile(90):.2f}, p99 {latency.percentile(99):.2f}, min {min(latency.samples):.2f}; "
@@ -125,6 +144,14 @@ class Profile:
     def _head(self) -> str:
         lines = [f"{name:<11} {value}" for name, value in self.facts()]
         return "\n".join([*lines, *self.remarks()])
+
+    def _head_told(self) -> str:
+        if self.head is None:
+            return ""
+        told = f"the head, which ends with {self.head.layer}"
+        if self.end_to_end is not None:
+            return told
+        return f"{told}; its tails run on a server: give --image and --to to measure them"
 
     def _opening_told(self) -> str:
         if self.opening is None:

@@ -12,14 +12,13 @@ import numpy as np
 from PIL import Image
 
 from edgekit.arrays import read_array, to_pixels
-from edgekit.backends.runnable import Array, Runnable
-from edgekit.bundle import Bundle
+from edgekit.backends.runnable import Array
 from edgekit.detection.letterbox import Pixels
 from edgekit.detection.reduced_decode import enough
 from edgekit.distillation.video_files import opened, pyav
 from edgekit.errors import UsageError, first_line
 from edgekit.image_contract import ImageContract, Logits
-from edgekit.profiling.pipeline import Step, Way, answered, contract_of
+from edgekit.profiling.pipeline import NETWORK, Network, Step, Way, answered, contract_of
 from edgekit.split.picture import CROPPED
 
 CODECS = {"libx264": {"preset": "veryfast", "tune": "zerolatency"}, "mpeg4": {}}
@@ -29,9 +28,9 @@ MOST_PACKETS = 2000
 DEFAULT_RATE = Fraction(30)
 
 
-def video_ways(bundle: Bundle, file: Runnable, clip: Path, threads: int) -> tuple[Way, ...]:
+def video_ways(network: Network, clip: Path, threads: int) -> tuple[Way, ...]:
     """Of a network that takes pictures, frame by frame. Raises UsageError or MissingEnvironmentError."""
-    contract = contract_of(bundle)
+    contract = contract_of(network.bundle)
 
     def steps(smaller: ImageContract | None) -> tuple[Step, ...]:
         frames = Clip(clip, threads)
@@ -44,7 +43,7 @@ def video_ways(bundle: Bundle, file: Runnable, clip: Path, threads: int) -> tupl
             Step("read", frames.read),
             Step("decode", frames.decode),
             Step("colour", lambda frame: frames.picture(frame, smaller)),
-            *answered(bundle, file, written),
+            *answered(network, written),
         )
 
     return (
@@ -53,8 +52,9 @@ def video_ways(bundle: Bundle, file: Runnable, clip: Path, threads: int) -> tupl
     )
 
 
-def latent_ways(bundle: Bundle, file: Runnable, latent: Path, threads: int) -> tuple[Way, ...]:
+def latent_ways(network: Network, latent: Path, threads: int) -> tuple[Way, ...]:
     """Of a video decoder: its whole clip is one pass. Raises UsageError or MissingEnvironmentError."""
+    bundle = network.bundle
     (given,), made = bundle.inputs, bundle.outputs[0]
     if given.axes != "NCTHW" or made.axes != "NCTHW" or not made.span:
         raise UsageError(f"{bundle.path.name} makes no video of a latent; leave --latent away.")
@@ -71,7 +71,7 @@ def latent_ways(bundle: Bundle, file: Runnable, latent: Path, threads: int) -> t
         encoder = Encoder(DEFAULT_RATE, threads)
         return (
             Step("read", lambda _: (read_array(latent).astype(given.dtype),)),
-            Step("network", lambda state: file.run({given.name: state[0]})),
+            Step(NETWORK, lambda state: network.file.run({given.name: state[0]})),
             Step("to 8 bits", pixels),
             Step("colour back", encoder.coloured),
             Step(f"encode {encoder.codec}", encoder.encoded),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,8 +92,11 @@ class SplitFacts:
 class SplitBundle:
     """Files are loaded when they are first needed: a server needs no head, a device no tail."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Raises UsageError for a bundle that is not split, or whose numbers were changed."""
+    def __init__(self, bundle: Bundle, load: Callable[[Path], Runnable] | None = None) -> None:
+        """`load` opens files in place of their backends, as with threads of its own.
+
+        Raises UsageError for a bundle that is not split, or whose numbers were changed.
+        """
         facts = SplitFacts.of(bundle)
         if facts is None:
             raise UsageError(
@@ -101,6 +104,7 @@ class SplitBundle:
             )
         self.bundle = bundle
         self.facts = facts
+        self.load = load
         self.codec = _codec(bundle.path, facts)
         if self.codec.digest.hex() != facts.hash:
             raise UsageError(
@@ -109,13 +113,14 @@ class SplitBundle:
 
     @cached_property
     def head(self) -> Runnable:
-        return backend_for(self.bundle.format).load(self.bundle.path / self.facts.head)
+        return self._opened(self.facts.head, self.bundle.format)
 
     @cached_property
     def tails(self) -> dict[str, Runnable]:
-        backend = backend_for("onnx")
-        files = self.facts.tails.items()
-        return {name: backend.load(self.bundle.path / file) for name, file in files}
+        return {name: self._opened(file, "onnx") for name, file in self.facts.tails.items()}
+
+    def _opened(self, file: str, form: str) -> Runnable:
+        return (self.load or backend_for(form).load)(self.bundle.path / file)
 
     def head_outputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """What the head's file gives of one image. Raises UsageError."""

@@ -34,7 +34,9 @@ import numpy as np
 import onnxruntime
 
 SCHEMA = 1
-GOLDEN = "golden.safetensors"
+GOLDEN, GOLDEN_PACKET = "golden.safetensors", "golden.packet"
+NUMBERS = {"entropy": "tables.json", "calibrated": "calibration.json"}
+"""Of a split bundle, by kind of coding: what its head rounds with."""
 ELEMENTS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16",
     "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -103,16 +105,19 @@ def read_manifest(folder: Path) -> Json:
         ) from error
     if form != "onnx":
         raise RunnerError(f"{folder.name} is a {form} bundle, which onnxruntime does not run.")
-    if "split" in manifest:
-        raise RunnerError(
-            f"{folder.name} is a head and its tails; `edgekit split plan` measures both."
-        )
-    for name, digest in files.items():
+    for name in own_files(manifest):
+        digest = files[name]
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise RunnerError(
                 f"{name} of {folder.name} is not the file that was exported; copy it again."
             )
     return manifest
+
+
+def own_files(manifest: Json) -> list[str]:
+    """Those that a device needs: a split bundle's tails run elsewhere."""
+    elsewhere = set(manifest.get("split", {}).get("tails", {}).values())
+    return [name for name in manifest["files"] if name not in elsewhere]
 
 
 def sha256(path: Path) -> str:
@@ -410,6 +415,37 @@ def overlaps(boxes: Any, others: Any) -> Any:
     inside = np.prod(np.maximum(shared, 0), axis=-1)
     union = np.prod(high - low, axis=-1)[:, None] + np.prod(highs - lows, axis=-1) - inside
     return np.divide(inside, union, out=np.zeros_like(inside), where=inside > 0)
+
+
+def checked(folder: Path, manifest: Json, found: Arrays) -> Json:
+    """Of a whole network its outputs; of a split bundle what its head gives."""
+    if "split" not in manifest:
+        return golden_check(manifest, read_golden(folder, "output."), found)
+    name = manifest["split"]["head_output"]
+    wanted, got = head_pair(folder, manifest["split"]["coding"], found[name][0])
+    spec = {"name": name, "low": None, "high": None}
+    return golden_check({**manifest, "outputs": [spec]}, {name: wanted}, {name: got})
+
+
+def head_pair(folder: Path, coding: str, given: Any) -> tuple[Any, Any]:
+    """The golden latent C H W on the scale of the head's whole numbers, and the value next to it that rounds to what
+    the head gave: a number that fell to the other side of a half is no error of 1."""
+    wanted, got = (
+        read_golden(folder, "part.")["latent"].astype(np.float32),
+        given.astype(np.float32),
+    )
+    if coding not in NUMBERS:
+        return wanted, got
+
+    def column(name: str) -> Any:
+        return np.asarray(numbers[name], np.float32)[:, None, None]
+
+    numbers = json.loads((folder / NUMBERS[coding]).read_text(encoding="utf-8"))
+    if coding == "entropy":
+        wanted = wanted - column("medians")
+    else:
+        wanted = np.clip(column("zero_points") + wanted / column("scales"), 0, 255)
+    return wanted, np.clip(wanted, got - 0.5, got + 0.5) if got.shape == wanted.shape else got
 
 
 def judged(spec: Json, wanted: Any, got: Any, least_db: float, integers_differ: float) -> Json:
@@ -784,18 +820,19 @@ class Report:
 def measure(options: argparse.Namespace) -> None:
     folder, manifest = options.bundle, read_manifest(options.bundle)
     report = Report(options)
-    files = manifest["files"]
-    size = sum((folder / name).stat().st_size for name in files if name != GOLDEN)
+    golden = (GOLDEN, GOLDEN_PACKET)
+    size = sum((folder / name).stat().st_size for name in own_files(manifest) if name not in golden)
     report.tell(
         bundle=folder.resolve().name,
-        files=files,
+        files=manifest["files"],
+        split={"layer": manifest["split"]["layer"]} if "split" in manifest else None,
         disk_bytes=size,
         device={**machine(options), "before": condition()},
     )
     report.tell(load_ms=in_fresh_process("opening", options))  # before the files are open here
     model = Model(folder, manifest, "recommended", options)
     inputs = read_golden(folder, "input.")
-    report.tell(golden=golden_check(manifest, read_golden(folder, "output."), model.run(inputs)))
+    report.tell(golden=checked(folder, manifest, model.run(inputs)))
     run = partial(model.run, inputs)
     report.tell(warm_up=warm_up(run, WARM_UP_SHARE * options.seconds))
     samples = sampled(run, options, lambda taken: report.tell(latency_ms=latency(taken)))
@@ -824,7 +861,7 @@ def compare(options: argparse.Namespace) -> None:
             Model(folder, manifest, "recommended", options),
             read_golden(folder, "input."),
         )
-        told["golden"] = golden_check(manifest, read_golden(folder, "output."), model.run(inputs))
+        told["golden"] = checked(folder, manifest, model.run(inputs))
         runs.append(partial(model.run, inputs))
     for run in runs:
         warm_up(run, WARM_UP_SHARE * options.seconds / 2)

@@ -135,6 +135,13 @@ def test_a_core_ml_bundle_is_not_timed_in_the_interpreter(edgekit: Command, expo
         (("--max-regression", "3%"), "There is no --baseline"),
         (("--image", "a.jpg", "--video", "a.mp4"), "Give one of"),
         (("--latent", "a.npy", "--provider", "QNNExecutionProvider"), "leave --latent away"),
+        (("--to", "127.0.0.1:9"), "there is no --image and no --video; leave --to away"),
+        (("--keep", "2"), "leave --keep away"),
+        (("--image", "a.jpg", "--tls"), "There is no server that --to names; leave --tls away"),
+        (("--image", "a.jpg", "--to", "127.0.0.1:9"), "holds a whole network"),
+        (("--image", "a.jpg", "--to", "127.0.0.1:9", "--ca", "ca.pem"), "--ca belongs to --tls"),
+        (("--from", "none.json", "--to", "127.0.0.1:9"), "leave --to away"),
+        (("--device", "ssh://board", "--keep", "2"), "on this machine only; leave --keep away"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_sentence(

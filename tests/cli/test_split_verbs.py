@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +16,14 @@ import numpy as np
 import pytest
 from command_line import Command, leftovers
 from PIL import Image
-from test_images import CLASSIFIER
+from small_classifier import RECIPE
+from tail_server import tail_served
 
 from edgekit.bundle import open_bundle
 from edgekit.cli.main import run_command
+from edgekit.profiling.report_schema import first_fault
 from edgekit.split.bundle import SplitBundle
 from edgekit.split.early_exit import EarlyExit, ExitHead
-from edgekit.split.server import Server
 
 NOWHERE = "127.0.0.1:9"
 """The discard port: nothing listens there."""
@@ -34,7 +33,7 @@ NOWHERE = "127.0.0.1:9"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, a folder of pictures, three bundles cut at features.1, and what is wrong; not to be changed."""
     home = tmp_path_factory.mktemp("split")
-    (home / "small.toml").write_text(CLASSIFIER)
+    (home / "small.toml").write_text(RECIPE)
     (home / "pictures").mkdir()
     rng = np.random.default_rng(0)
     for number in range(12):
@@ -77,16 +76,8 @@ def served(bundle: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
 def answered_with(bundle: Path, outputs: dict[str, np.ndarray]) -> Iterator[str]:
     """The address of a server that greets as the bundle's tail, and answers whatever it likes."""
     tail = replace(SplitBundle(open_bundle(bundle)).tail(), run=lambda _: outputs)
-    server, loop = Server(tail), asyncio.new_event_loop()
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(loop.run_forever)
-        port = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result()
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-    loop.close()
+    with tail_served(tail) as (_, address):
+        yield str(address)
 
 
 def test_info_run_and_verify_take_a_split_bundle(edgekit: Command, home: Path):
@@ -193,6 +184,47 @@ def test_a_token_of_a_file_opens_the_server(edgekit: Command, home: Path, tmp_pa
         for refused in (edgekit(*send), edgekit(*send, "--token-file", wrong)):
             assert refused.code == 2
             assert refused.is_one_sentence()
+
+
+def test_a_profile_follows_a_picture_to_the_server_and_back(
+    edgekit: Command, home: Path, tmp_path: Path
+):
+    picture, token = home / "pictures" / "0.png", tmp_path / "token"
+    token.write_text("sesame")
+    words = ("profile", home / "coded-onnx", "--threads", 1, "--seconds", 0.1, "--image", picture, "--to")  # fmt: skip
+    with served(home / "coded-onnx", "--token-file", str(token)) as (address, _):
+        done = edgekit(*words, address, "--token-file", token, "--keep", 3, "--html", tmp_path / "p.html", "--json")  # fmt: skip
+        assert done.code == 0, done.err
+        assert "trained with all its channels" in done.err
+        found = done.json()
+        assert first_fault(found) == ""
+        assert found["complete"]
+        assert found["golden"]["passed"]
+        assert found["split"] == {"layer": "features.1"}
+        sent = found["end_to_end"]["sent"]
+        assert sent["server"] == address
+        assert sent["packet_bytes"] > 3 * 8 * 10
+        for passage in found["end_to_end"]["passages"]:
+            steps = [row["step"] for row in passage["steps"]]
+            assert steps[steps.index("head") :] == [
+                "head", "encode packet", "transfer", "wait at the server", "decode packet", "tail", "top 5",
+            ]  # fmt: skip
+        assert "<td>transfer</td>" in (tmp_path / "p.html").read_text()
+        refused = edgekit(*words, address)
+        assert refused.code == 2
+        assert refused.is_one_sentence()
+        other = edgekit(*words[:1], home / "dynamic", *words[2:], address, "--token-file", token)
+        assert other.code == 1
+        assert "tail of another head" in other.err
+    gone = edgekit(*words, NOWHERE)
+    assert gone.code == 4
+    assert gone.is_one_sentence()
+
+
+def test_a_head_of_core_ml_is_not_timed_in_the_interpreter(edgekit: Command, home: Path):
+    done = edgekit("profile", home / "coded")
+    assert done.code == 2
+    assert "reference interpreter" in done.err
 
 
 def test_the_input_itself_can_be_sent_and_results_are_written(

@@ -22,9 +22,10 @@ from edgekit.detection.reduced_decode import read_reduced
 from edgekit.distillation.whole_frames import upright
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract, Logits, Picture
-from edgekit.profiling.end_to_end import EndToEnd, Source, measure_end_to_end, pass_through
+from edgekit.profiling.end_to_end import EndToEnd, Source, measure_end_to_end
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
-from edgekit.profiling.pipeline import input_pixels, picture_ways, steps_of
+from edgekit.profiling.passages import pass_through
+from edgekit.profiling.pipeline import Whole, input_pixels, picture_ways, steps_of
 from edgekit.profiling.video_pipeline import Clip
 
 
@@ -71,7 +72,7 @@ def test_each_step_has_its_time_and_the_shares_are_all(opened: Opened, tmp_path:
 
 def test_the_boxes_are_those_that_run_finds(opened: Opened, tmp_path: Path) -> None:
     file = photograph(tmp_path, orientation=6)
-    steps = steps_of(opened.bundle, opened.runnable, file, reduced=False)
+    steps = steps_of(Whole(opened.bundle, opened.runnable), file, reduced=False)
     value = None
     for step in steps[:-1]:
         value = step.run(value)
@@ -89,7 +90,8 @@ def test_a_reduced_decode_is_smaller_and_looks_the_same(
 ) -> None:
     file = photograph(tmp_path, orientation=orientation)
     full, reduced = (
-        steps_of(opened.bundle, opened.runnable, file, reduced=choice) for choice in (False, True)
+        steps_of(Whole(opened.bundle, opened.runnable), file, reduced=choice)
+        for choice in (False, True)
     )
     assert len(pass_through(reduced)) == len(reduced)
     data = reduced[0].run(None)
@@ -143,7 +145,7 @@ def test_a_classifier_s_steps_end_with_its_top_classes(tmp_path: Path) -> None:
     pixels[:, 64:] = 220
     Image.fromarray(pixels).save(tmp_path / "right.jpg")
     opened = Opened(bundle, None, BrightestColumn(), {})
-    steps = steps_of(bundle, opened.runnable, tmp_path / "right.jpg", reduced=True)
+    steps = steps_of(Whole(bundle, opened.runnable), tmp_path / "right.jpg", reduced=True)
     value = None
     for step in steps:
         value = step.run(value)
@@ -210,7 +212,7 @@ def test_a_network_that_makes_pictures_ends_with_encoded_ones(tmp_path: Path) ->
     contract = ImageContract(32, 48, 1, "RGB", (0.0,) * 3, (1.0,) * 3, Picture(2))
     manifest = {"inputs": [specs[0].to_json()], "outputs": [specs[1].to_json()], **contract.declared()}  # fmt: skip
     opened = Opened(Bundle(tmp_path, manifest), None, Doubled(), {})
-    (whole, _) = picture_ways(opened.bundle, opened.runnable, photograph(tmp_path))
+    (whole, _) = picture_ways(Whole(opened.bundle, opened.runnable), photograph(tmp_path))
     value = None
     for step in whole.opened():
         value = step.run(value)

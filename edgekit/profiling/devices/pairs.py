@@ -17,7 +17,7 @@ from edgekit.profiling.devices.remote import (
     runner_options,
 )
 from edgekit.profiling.of_bundle import ProfileOptions
-from edgekit.profiling.opened import require_measurable
+from edgekit.profiling.opened import measured_name, require_measurable
 from edgekit.profiling.report_file import parse_comparison
 
 PLACES = ("a", "b")
@@ -44,4 +44,5 @@ def compare_over(
     ended = run_there(link, files, words, progress)
     reason = reason_of(link, ended, needed="bundles")
     found = parse_comparison(ended.told, f"What {link.name} told")
-    return replace(found, incomplete=reason) if reason else found
+    names = (measured_name(bundles[0]), measured_name(bundles[1]))
+    return replace(found, names=names, incomplete=reason or found.incomplete)

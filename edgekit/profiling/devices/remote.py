@@ -18,7 +18,7 @@ from edgekit.errors import LinkError, MissingEnvironmentError, UsageError
 from edgekit.plan.choose import in_units
 from edgekit.profiling.devices.link import Link, last_line
 from edgekit.profiling.of_bundle import CPU, ProfileOptions
-from edgekit.profiling.opened import require_measurable
+from edgekit.profiling.opened import device_files, require_measurable
 from edgekit.profiling.report_file import parse_report
 from edgekit.profiling.result import Profile
 
@@ -44,7 +44,7 @@ def runner_file() -> Path:
 
 def bundle_files(bundle: Bundle) -> dict[str, Path]:
     """Those that the runner reads, by their paths below the bundle's name."""
-    names = [MANIFEST, *bundle.manifest["files"]]
+    names = [MANIFEST, *device_files(bundle)]
     return {f"{bundle.path.resolve().name}/{name}": bundle.path / name for name in names}
 
 
