@@ -30,7 +30,7 @@ def main() -> None:
     rows = {"all": [found.ap, found.ap50]} | {
         name: [ap, None] for name, ap in found.by_class.items()
     }
-    command = f"python benchmarks/detector_quality.py {asked.model} {asked.folder}"
+    command = f"python benchmarks/detector_quality.py {asked.model} composites/{asked.folder.name}"
     measured = Measurement(command, "kind", COLUMNS, rows, versions_here())
     print(measured.table())
     if asked.record:

@@ -77,9 +77,17 @@ class Stretches:
         self._fronts = [_Front(list(edges)) for edges in _by_ends(self.edges)]
 
     def _all(self) -> Iterator[Stretch]:
+        highest = 0
         for j in range(1, len(self.cuts)):
             result = self.cuts[j]
-            yield self._whole(self.cuts[j - 1], result)
+            whole = self._whole(self.cuts[j - 1], result)
+            yield whole
+            if whole.peak_bytes > highest or result is self.cuts[-1]:
+                highest = max(highest, whole.peak_bytes)
+                # A stretch holds its source to its end; one run from the input on gives that back when it is read.
+                begun = self._whole(self.cuts[0], result)
+                if begun.peak_bytes < highest:
+                    yield begun
             over = averaged(result)
             if over is None or over is not self.cuts[j - 1]:
                 over = result

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgekit.plan.memory import MemoryModel, timeline
 from edgekit.plan.network import Network, network_of
@@ -102,3 +102,27 @@ def test_every_edge_has_the_peak_of_its_own_steps(
 def test_only_one_grid_may_be_used(small: Network) -> None:
     search = Stretches(small, MemoryModel(), only=Tiling(2, 3))
     assert {str(edge.tiling) for edge in search.edges} == {"1x1", "2x3"}
+
+
+class ReadEarly(nn.Module):
+    """What the first convolution makes is read long before the network holds most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(16, 2, 4, 4) for _ in range(2))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2, 32, 4, 4) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.first(x)
+        low = [down(features) for down in self.down]
+        high = [up(one) for up, one in zip(self.up, low, strict=True)]
+        return high[0] * high[1]
+
+
+def test_no_plan_needs_more_than_the_network_as_it_is() -> None:
+    network = network_of(capture(ReadEarly().eval(), (torch.randn(1, 3, 32, 32),)).program)
+    search = Stretches(network, MemoryModel(input_counted=False), only=Tiling(1, 1))
+    stretches = [edge for edge in search.edges if search.cuts.index(edge.result) == search.cuts.index(edge.source) + 1]  # fmt: skip
+    assert max(edge.peak_bytes for edge in stretches) > search.whole_peak
+    assert search.least_memory().peak_bytes == search.whole_peak
