@@ -3,7 +3,7 @@
     python benchmarks/average_weights.py first.safetensors second.safetensors --share 0.75 -o between.safetensors
 
 A fine-tuned network forgets; between it and what it began with there are points that keep the old and have most
-of the new (arXiv 2109.01903).
+of the new (arXiv 2109.01903). The mean of two fine-tunings from one point has less of what either lost (arXiv 2203.05482).
 """
 
 from __future__ import annotations

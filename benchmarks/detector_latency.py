@@ -1,4 +1,4 @@
-"""Every detector from JPEG to boxes in onnxruntime: edgekit's file against a plain torch.onnx.export.
+"""Every detector of the papers from JPEG to boxes in onnxruntime: edgekit's file against a plain torch.onnx.export.
 
     python tests/fetch_assets.py photographs
     OMP_NUM_THREADS=1 python benchmarks/detector_latency.py [leyolo-nano ...] [--image street.jpg]
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def detectors() -> list[str]:
-    """Of each network one: the other two are leyolo-nano."""
+    """Those of the papers: leyolo-composites and leyolo-street are leyolo-nano with other classes."""
     return [
         recipe.name
         for recipe in all_recipes()

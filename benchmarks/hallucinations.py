@@ -57,7 +57,7 @@ UNKNOWN = ("near", "far")
 COMMAND = "python benchmarks/hallucinations.py composites/"
 COLUMNS = (
     Column("near"), Column("far"), Column("fewer", "%"), Column("right boxes kept", "", 3), Column("mAP", "", 3),
-    Column("mAP without what is rejected", "", 3),
+    Column("mAP without what is rejected", "", 3), Column("FPR95 near", "", 3), Column("far", "", 3),
 )  # fmt: skip
 
 
@@ -165,13 +165,13 @@ def measured(rows: Sequence[Row], weights: Mapping[str, Path]) -> Measurement:
     most = max(1, rows[0].near + rows[0].far)
     told = {
         f"{row.weights}, {row.filter}": [
-            row.near, row.far, 100 * (1 - (row.near + row.far) / most), json_number(row.kept), row.ap, row.ap_cut
+            row.near, row.far, 100 * (1 - (row.near + row.far) / most), json_number(row.kept), row.ap, row.ap_cut,
+            json_number(row.fpr95_near), json_number(row.fpr95_far),
         ]
         for row in rows
     }  # fmt: skip
-    command = " ".join(
-        [COMMAND, *(shlex.quote(f"{label}={path}") for label, path in weights.items())]
-    )
+    named = (f"{label}={Path(*path.parts[-2:])}" for label, path in weights.items())
+    command = " ".join([COMMAND, *map(shlex.quote, named)])
     return Measurement(command, "weights, filter", COLUMNS, told, versions_here())
 
 

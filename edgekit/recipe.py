@@ -82,8 +82,7 @@ def find_recipe(name: str) -> Recipe:
         return read_recipe(next(Path(name).glob("*.toml")))
     if is_factory(name):
         raise UsageError(
-            f"'{name}' has no recipe, which is needed here; info, export, plan, quantize and split plan take "
-            "package.module:factory."
+            f"'{name}' has no recipe, which is needed here; give a model of `edgekit list` or a recipe's file."
         )
     if name.endswith(".py"):
         raise UsageError(

@@ -132,7 +132,8 @@ def send(
     link = LinkOptions(read_token(token_file), client_tls(tls, ca), answer_seconds=seconds)
     check_keep(opened, keep)
     inputs, placement = head_input(image, opened.bundle)
-    with progress("split send"):
+    with progress("split send") as show:
+        show("head")
         _ = opened.head
         times = [time.perf_counter()]
         seen = opened.head_outputs(inputs)
@@ -143,7 +144,8 @@ def send(
             packet = write_packet(opened.codec, opened.bottleneck_of(seen), keep, placement)
         times.append(time.perf_counter())
     why = ""
-    with progress("split send"):
+    with progress("split send") as show:
+        show("wait for the tail")
         try:
             if early is not None:
                 answer = Answer({opened.bundle.outputs[0].name: early}, 0, 0.0, 0.0, 0.0)

@@ -84,7 +84,8 @@ class Stretches:
             yield whole
             if whole.peak_bytes > highest or result is self.cuts[-1]:
                 highest = max(highest, whole.peak_bytes)
-                # A stretch holds its source to its end; one run from the input on gives that back when it is read.
+                # A stretch holds its source to its end; one run from the input on gives that back when it is read. Tried
+                # where the peak rises: enough that no plan needs more than the network, and no search of all runs.
                 begun = self._whole(self.cuts[0], result)
                 if begun.peak_bytes < highest:
                     yield begun

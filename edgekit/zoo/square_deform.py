@@ -17,8 +17,10 @@ LOWEST, HIGHEST = -7, 8
 """Of the dilation: lines that a hardware buffer keeps. Below 0 the kernel is mirrored."""
 
 
+Ends = list[tuple[Tensor, Tensor | None]]
+"""Whole dilations next to that of each pixel, and their shares in the interpolation, if there is any."""
 Places = list[tuple[Tensor, Tensor | None]]
-"""Of each pixel, a line or a column of the map with a ring of zeros, and its share in the interpolation, if there is any."""
+"""The same as lines or columns of the map with a ring of zeros."""
 
 
 class SquareDepthwise(nn.Module):
@@ -35,15 +37,15 @@ class SquareDepthwise(nn.Module):
 
 
 def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool) -> Tensor:
-    """See SquareDepthwise; weight is C 1 3 3. Dilations are within LOWEST and HIGHEST."""
+    """See SquareDepthwise; weight is C 1 3 3."""
     n, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1)  # before the padding, which makes a small map much larger
     # One ring: all that lies further out is zero too, so that places are clamped to it.
     pixels = F.pad(rows, (0, 0, 1, 1, 1, 1)).reshape(-1, channels)
     below = torch.floor(dilation).reshape(-1)
     part = (dilation.reshape(-1) - below)[:, None]
-    ends: Places = [(below, None)] if whole else [(below, 1 - part), (below + 1, part)]
-    image, y, across = _grid(n, height, width, x)
+    ends: Ends = [(below, None)] if whole else [(below, 1 - part), (below + 1, part)]
+    image, y, across = _grid(n, height, width, x.device)
     line = width + 2
     starts = image * ((height + 2) * line)
     lines = {
@@ -60,20 +62,24 @@ def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool
     return total.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _grid(n: int, height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, line and column of each pixel of N H W; the last two as numbers that dilations are added to."""
-    axes = (torch.arange(size, device=like.device) for size in (n, height, width))
+def _grid(n: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, line and column of each pixel of N H W; lines and columns in floats, which Core ML can clamp."""
+    axes = (torch.arange(size, device=device) for size in (n, height, width))
     image, y, x = (axis.reshape(-1) for axis in torch.meshgrid(*axes, indexing="ij"))
-    return image, y.to(like.dtype), x.to(like.dtype)
+    return image, y.float(), x.float()
 
 
-def _places(here: Tensor, ends: Places, size: int) -> dict[int, Places]:
+def _places(here: Tensor, ends: Ends, size: int) -> dict[int, Places]:
     """Along one axis for each step of a tap, with the ring's zeros at 0 and `size` + 1."""
 
     def ringed(at: Tensor) -> Tensor:
         return at.clamp(-1, size).to(torch.int64) + 1
 
-    moved = {step: [(ringed(here + step * end), share) for end, share in ends] for step in (-1, 1)}
+    # In bfloat16, whose whole numbers end at 256, lines of a large map would be others.
+    moved = {
+        step: [(ringed(here + step * end.float()), share) for end, share in ends]
+        for step in (-1, 1)
+    }
     return {**moved, 0: [(ringed(here), None)]}
 
 

@@ -48,12 +48,12 @@ def test_info_of_a_factory_counts_its_module_as_captured(edgekit: Command, place
 
 
 @pytest.mark.parametrize("words", [["compress", "--data", "x"], ["distill", "--data", "x"]])
-def test_verbs_that_need_a_recipe_say_which_do_not(
+def test_verbs_that_need_a_recipe_say_so(
     edgekit: Command, place: Path, words: list[str]
 ) -> None:
     result = edgekit(words[0], "factories:make", *words[1:])
     assert (result.code, result.is_one_sentence()) == (2, True), result
-    assert "info, export, plan, quantize and split plan take package.module:factory" in result.err
+    assert "has no recipe, which is needed here; give a model of `edgekit list`" in result.err
 
 
 def test_inspect_reads_bundles_and_bare_files(edgekit: Command, exported: Path) -> None:

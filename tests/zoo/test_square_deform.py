@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekit.plan.memory import MemoryModel, timeline
+from edgekit.plan.network import network_of
+from edgekit.program.capture import capture
 from edgekit.zoo.square_deform import SquareDeformConv, square_depthwise
 
 
@@ -37,6 +40,21 @@ def slow_reference(x: Tensor, dilation: Tensor, weight: Tensor) -> Tensor:
                     )
                     result[image, :, row, column] += seen * weight[:, 0, tap // 3, tap % 3]
     return result
+
+
+def test_a_large_map_in_half_precision_is_sampled_where_a_small_one_is() -> None:
+    x = torch.arange(600.0).remainder(200).expand(1, 1, 1, 600).bfloat16()
+    weight = torch.zeros(1, 1, 3, 3, dtype=torch.bfloat16)
+    weight[..., 1, 2] = 1
+    made = square_depthwise(x, torch.full((1, 1, 1, 600), 2.0).bfloat16(), weight, whole=True)
+    torch.testing.assert_close(made[..., :-2], x[..., 2:], rtol=0, atol=0)
+
+
+def test_a_small_map_is_not_held_many_times_as_large_by_the_zeros_around_it() -> None:
+    module = SquareDeformConv(64, 8, whole_offsets=False)
+    network = network_of(capture(module.eval(), (torch.randn(1, 64, 8, 8),)).program)
+    largest = max(count for _, _, count in timeline(network, MemoryModel()).alive_at_peak)
+    assert largest == 4 * 64 * 10 * 10
 
 
 @settings(max_examples=25, deadline=None)
