@@ -55,10 +55,16 @@ def square_depthwise(x: Tensor, dilation: Tensor, weight: Tensor, *, whole: bool
     columns = _places(across, ends, width)
 
     taps = weight.reshape(channels, 9).t()
-    total = rows.reshape(-1, channels) * taps[4]
-    for tap in (0, 1, 2, 3, 5, 6, 7, 8):
-        seen = _sampled(pixels, lines[tap // 3 - 1], columns[tap % 3 - 1])
-        total = total + seen * taps[tap]
+    seen = (
+        _sampled(pixels, lines[tap // 3 - 1], columns[tap % 3 - 1]) * taps[tap]
+        for tap in (0, 1, 2, 3, 5, 6, 7, 8)
+    )
+    # Each tap is written before the sum that it follows: of two operands onnxruntime computes the later one first, and
+    # so the sum. The other way round it holds all taps until the end.
+    total, ahead = rows.reshape(-1, channels) * taps[4], next(seen)
+    for one in seen:
+        total, ahead = total + ahead, one
+    total = total + ahead
     return total.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
 

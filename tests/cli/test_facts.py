@@ -48,9 +48,7 @@ def test_info_of_a_factory_counts_its_module_as_captured(edgekit: Command, place
 
 
 @pytest.mark.parametrize("words", [["compress", "--data", "x"], ["distill", "--data", "x"]])
-def test_verbs_that_need_a_recipe_say_so(
-    edgekit: Command, place: Path, words: list[str]
-) -> None:
+def test_verbs_that_need_a_recipe_say_so(edgekit: Command, place: Path, words: list[str]) -> None:
     result = edgekit(words[0], "factories:make", *words[1:])
     assert (result.code, result.is_one_sentence()) == (2, True), result
     assert "has no recipe, which is needed here; give a model of `edgekit list`" in result.err
