@@ -195,7 +195,8 @@ def profile(
     """Latency, layers and memory of an ONNX bundle on this machine; `edgekit profile --help`.
 
     `threads` of one run (0: as many as there are CPUs); latency is measured for `seconds`. With the file of an image,
-    a video, or a latent, also each step from it to boxes, classes, or what is encoded. Raises UsageError.
+    a video, or a latent, also each step from it to boxes, classes, or what is encoded. Of a split bundle head and tail
+    both run here; the verb's `--to` measures the way to a server. Raises UsageError.
     """
     files: dict[Kind, str | Path | None] = {"image": image, "video": video, "latent": latent}
     given = [Source(kind, Path(path)) for kind, path in files.items() if path is not None]

@@ -58,9 +58,13 @@ def split_report(split: SplitBundle) -> Report:
 
 
 def head_parity(split: SplitBundle, outputs: Mapping[str, Array]) -> OutputParity:
-    """Of what the head's file gave of the golden input. Raises UsageError for a bundle without its golden latent."""
+    """Of what the head's file gave of the golden input, by its output's name alone, as devices call it.
+
+    Raises UsageError for a bundle without its golden latent.
+    """
     latent = _latent(split, split.bundle.golden_parts())
-    return _head_parity(split, latent, split.bottleneck_of(outputs))
+    found = _head_parity(split, latent, split.bottleneck_of(outputs))
+    return replace(found, name=split.facts.head_output)
 
 
 def _latent(split: SplitBundle, parts: Mapping[str, Array]) -> npt.NDArray[np.float32]:

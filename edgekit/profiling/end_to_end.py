@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from edgekit.backends.runnable import Array
-from edgekit.errors import LinkError, UsageError, first_line
+from edgekit.errors import UsageError, first_line
 from edgekit.parity.compare import psnr_db
 from edgekit.profiling.opened import Opened
 from edgekit.profiling.passages import Passage, alone, pass_through, together
@@ -67,7 +67,7 @@ class EndToEnd:
     sent: Sent | None = None
     """Of a split bundle."""
     incomplete: str = ""
-    """Why the link to a tail's server ended the measurement, as a clause."""
+    """Why the measurement broke off, as a clause."""
 
     @property
     def items(self) -> str:
@@ -140,10 +140,10 @@ def _cell(passage: Passage, step: str) -> str:
 def measure_end_to_end(
     opened: Opened, source: Source, seconds: float, threads: int, sending: Sending = HERE
 ) -> EndToEnd:
-    """One whose link to a tail's server was lost after the first picture says so.
+    """One that broke off after the first picture, as when the link to a tail's server was lost, says so.
 
-    Raises UsageError, also for a file that cannot be read; MissingEnvironmentError without PyAV, and as LinkError
-    where a server gives no answer.
+    Raises UsageError, also for a file that cannot be read; MissingEnvironmentError without PyAV; as `Client.connect`
+    and `Client.ask` do where a server gives no answer.
     """
     with _network(opened, source, threads, sending) as network:
         ways = _ways(network, source, threads)
@@ -152,14 +152,15 @@ def measure_end_to_end(
         sent = network.sent(inputs[0]) if isinstance(network, HeadAndTail) else None
         spent = SECONDS_SHARE * seconds
         found = alone(steps, spent * len(steps))
-        passages, incomplete = list(found.passages), found.incomplete
+        passages, broken = list(found.passages), found.broken
         for way in ways:
-            if not incomplete:
+            if broken is None:
                 found = together(way, spent)
                 passages += found.passages
-                incomplete = found.incomplete
-    if not passages:
-        raise LinkError(f"{incomplete}.")
+                broken = found.broken
+    if broken is not None and not passages:
+        raise broken
+    incomplete = first_line(broken) if broken is not None else ""
     width, height, frames, rate = _facts(opened, source)
     size = source.path.stat().st_size
     return EndToEnd(
@@ -183,6 +184,8 @@ def require_end_to_end(
         steps = [way.opened() for way in _ways(network, source, threads)]
         if isinstance(network, HeadAndTail):
             pass_through(steps[0])  # a server says only then that it knows another token
+        else:
+            input_pixels(steps[0])
 
 
 @contextmanager

@@ -35,7 +35,8 @@ class Golden:
         return cls(output.passed, gate_db, (GoldenOutput(output.name, known, output.passed),))
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "outputs": [asdict(row) for row in self.outputs]}
+        outputs = [asdict(row) for row in self.outputs]
+        return {"passed": self.passed, "gate_db": self.gate_db, "outputs": outputs}
 
     def sentence(self) -> str:
         told = ", ".join(f"{row.name} {_decibels(row.psnr_db)}" for row in self.outputs)

@@ -9,7 +9,7 @@ import onnxruntime
 
 from edgekit.backends.onnx.session import allowed_cpus
 from edgekit.bundle import Bundle
-from edgekit.errors import LinkError, first_line
+from edgekit.errors import EdgekitError, first_line
 from edgekit.parity.onnx_steps import noise
 from edgekit.profiling.comparison import Comparison, compare
 from edgekit.profiling.end_to_end import Source, measure_end_to_end, require_end_to_end
@@ -61,8 +61,8 @@ def profile_bundle(
 ) -> Profile:
     """Measures on this machine with onnxruntime's CPU provider.
 
-    Of a lost link to a tail's server a Profile that says so. Raises UsageError; LinkError or PacketError for a server
-    that gives no answer before anything is measured.
+    Of what broke off later, as by a lost link to a tail's server, a Profile that says so. Before anything is measured
+    raises UsageError, MissingEnvironmentError without PyAV, LinkError or PacketError for a server that gives no answer.
     """
     threads = options.threads_used
     sessions = Sessions(threads)
@@ -92,7 +92,7 @@ def profile_bundle(
                 opened, options.source, options.timing.seconds, threads, options.sending
             )
             incomplete = end_to_end.incomplete
-        except LinkError as error:  # all else was measured
+        except EdgekitError as error:  # all else was measured
             incomplete = first_line(error)
     progress("memory")
     return Profile(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.errors import LinkError, first_line
+from edgekit.errors import EdgekitError
 from edgekit.profiling.distribution import Distribution
 from edgekit.profiling.pipeline import Steps, Told, Way
 from edgekit.profiling.timing import at_once
@@ -55,14 +55,14 @@ class Passage:
 class Passed:
     passages: tuple[Passage, ...]
     """None of a way that was never passed."""
-    incomplete: str = ""
-    """Why the link to a server ended the measurement, as a clause."""
+    broken: EdgekitError | None = None
+    """What ended the measurement: a lost link, or a server that came back as another."""
 
 
 def alone(paths: dict[str, Steps], seconds: float) -> Passed:
     """By turns, so that what the machine does meets all ways to decode."""
     found: dict[str, list[list[float]]] = {name: [] for name in paths}
-    reason = ""
+    broken = None
     try:
         for steps in paths.values():
             pass_through(steps)  # what Pillow imports at the first picture
@@ -70,21 +70,21 @@ def alone(paths: dict[str, Steps], seconds: float) -> Passed:
         while len(next(iter(found.values()))) < LEAST_PASSES or time.perf_counter() < end:
             for name, steps in paths.items():
                 found[name].append(pass_through(steps))
-    except LinkError as error:
-        reason = first_line(error)
+    except EdgekitError as error:
+        broken = error
     passages = (
         Passage(name, 1, _by_step(paths[name], passes), len(passes) / sum(map(sum, passes)) * 1e3)
         for name, passes in found.items()
         if passes
     )
-    return Passed(tuple(passages), reason)
+    return Passed(tuple(passages), broken)
 
 
 def together(way: Way, seconds: float) -> Passed:
-    """`CALLERS` at once. Those that lose their link stop, and the others go on until the time is over."""
+    """`CALLERS` at once. Those that fail stop, and the others go on until the time is over."""
     found: list[list[list[float]]] = [[] for _ in range(CALLERS)]
     chains: list[Steps] = []
-    started, reason = time.perf_counter(), ""
+    started, broken = time.perf_counter(), None
 
     def call(number: int) -> None:
         while len(found[number]) < LEAST_PASSES or time.perf_counter() < started + seconds:
@@ -94,14 +94,14 @@ def together(way: Way, seconds: float) -> Passed:
         chains = [way.opened() for _ in range(CALLERS)]
         started = time.perf_counter()
         at_once(call, CALLERS)
-    except LinkError as error:
-        reason = first_line(error)
+    except EdgekitError as error:
+        broken = error
     taken = time.perf_counter() - started
     passes = [row for rows in found for row in rows]
     if not passes:
-        return Passed((), reason)
+        return Passed((), broken)
     steps = _by_step(chains[0], passes)
-    return Passed((Passage(way.name, CALLERS, steps, len(passes) / taken),), reason)
+    return Passed((Passage(way.name, CALLERS, steps, len(passes) / taken),), broken)
 
 
 def _by_step(steps: Steps, passes: list[list[float]]) -> dict[str, Distribution]:

@@ -151,7 +151,7 @@ class Profile:
         told = f"the head, which ends with {self.head.layer}"
         if self.end_to_end is not None:
             return told
-        return f"{told}; its tails run on a server: give --image and --to to measure them"
+        return f"{told}; its tails run on a server"
 
     def _opening_told(self) -> str:
         if self.opening is None:

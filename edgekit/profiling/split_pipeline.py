@@ -74,7 +74,7 @@ class Sent:
                 f"'{TRANSFER}' is the rest of a request"
             )
         left = (
-            "the head's early exit was not asked: every picture was sent" if self.has_exit else ""
+            "the head's early exit was not asked: every picture was coded" if self.has_exit else ""
         )
         return [told, way, *filter(None, [left])]
 

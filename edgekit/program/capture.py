@@ -38,10 +38,18 @@ def without_torch_warnings() -> Iterator[None]:
 
 @contextmanager
 def _quiet_on_failure() -> Iterator[None]:
-    """torch.export prints its unfinished graph where a branch depends on values; the error says that in words."""
+    """torch.export prints its unfinished graph where a branch depends on values; the error says that in words.
+
+    What was printed becomes a note of the error, which tracebacks show.
+    """
     said = StringIO()
-    with redirect_stderr(said):
-        yield
+    try:
+        with redirect_stderr(said):
+            yield
+    except Exception as error:
+        if said.getvalue():
+            error.add_note(said.getvalue())
+        raise
     sys.stderr.write(said.getvalue())
 
 

@@ -46,7 +46,7 @@ def raised_at(error: BaseException, module: nn.Module | None = None) -> str:
     steps = list(traceback.walk_tb(error.__traceback__))[1:]
     files = [(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in steps]
     own = [_frame(*place) for place in files if not (_is_torch(place[0]) or _is_python(place[0]))]
-    parts = {id(part): name for name, part in module.named_modules()} if module else {}
+    parts = {id(part): name for name, part in module.named_modules()} if module is not None else {}
     reached = [held for frame, _ in steps if id(held := frame.f_locals.get("self")) in parts]
     within = [_module(parts[id(part)], type(part).__name__) for part in reached if parts[id(part)]]
     return ", ".join([*own[-1:], *within[-1:]])

@@ -344,9 +344,12 @@ def unmeasured(spec: Json) -> Json:
 def boxes_check(manifest: Json, expected: Arrays, found: Arrays, least: float) -> list[Json]:
     """Of a file that suppresses by itself: boxes that belong together, as export/vectors/README.md says."""
     gate, specs = manifest["gate"], manifest["outputs"]
-    if not all(comparable(expected[spec["name"]], found.get(spec["name"])) for spec in specs):
+    asked, within = gate.get("detections"), manifest["suppression"]
+    are_comparable = all(
+        comparable(expected[spec["name"]], found.get(spec["name"])) for spec in specs
+    )
+    if not asked or not are_comparable:
         return [unmeasured(spec) for spec in specs]
-    asked, within = gate["detections"], manifest["suppression"]
     ours, theirs = rows_in_use(expected), rows_in_use(found)
     ious = overlaps(ours["boxes"], theirs["boxes"])
     ious[ours["labels"][:, None] != theirs["labels"]] = -1
@@ -430,10 +433,10 @@ def checked(folder: Path, manifest: Json, found: Arrays) -> Json:
 def head_pair(folder: Path, coding: str, given: Any) -> tuple[Any, Any]:
     """The golden latent C H W on the scale of the head's whole numbers, and the value next to it that rounds to what
     the head gave: a number that fell to the other side of a half is no error of 1."""
-    wanted, got = (
-        read_golden(folder, "part.")["latent"].astype(np.float32),
-        given.astype(np.float32),
-    )
+    parts = read_golden(folder, "part.")
+    if "latent" not in parts:
+        raise RunnerError(f"{folder.name} has no golden latent; export the model again.")
+    wanted, got = parts["latent"].astype(np.float32), given.astype(np.float32)
     if coding not in NUMBERS:
         return wanted, got
 

@@ -22,7 +22,7 @@ from edgekit.detection.reduced_decode import read_reduced
 from edgekit.distillation.whole_frames import upright
 from edgekit.errors import UsageError
 from edgekit.image_contract import ImageContract, Logits, Picture
-from edgekit.profiling.end_to_end import EndToEnd, Source, measure_end_to_end
+from edgekit.profiling.end_to_end import EndToEnd, Source, measure_end_to_end, require_end_to_end
 from edgekit.profiling.opened import Opened, Sessions, open_for_measuring
 from edgekit.profiling.passages import pass_through
 from edgekit.profiling.pipeline import Whole, input_pixels, picture_ways, steps_of
@@ -115,7 +115,7 @@ def test_what_is_no_picture_is_one_sentence(opened: Opened, tmp_path: Path) -> N
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(photograph(tmp_path).read_bytes()[:2000])
     with pytest.raises(UsageError, match="no picture that Pillow reads"):
-        measured(opened, cut, 0.05)
+        require_end_to_end(opened, Source("image", cut), 1)
 
 
 def test_a_network_that_takes_no_pictures_is_refused(small: Path, tmp_path: Path) -> None:

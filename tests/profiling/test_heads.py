@@ -36,10 +36,11 @@ def test_the_network_is_the_head_s_file(found: Profile, halved: Path) -> None:
     assert [file.file for file in found.kernels] == ["head.onnx"]
     assert found.golden is not None
     assert found.golden.passed
-    assert [row.name for row in found.golden.outputs] == ["head: symbols"]
+    assert [row.name for row in found.golden.outputs] == ["symbols"]
     ours = ("head.onnx", "calibration.json", "packet.json")
     assert found.disk_bytes == sum((halved / name).stat().st_size for name in ours)
-    assert "the head, which ends with features.1; its tails run on a server" in found.text()
+    told = dict(found.facts())["network"]
+    assert told == "the head, which ends with features.1; its tails run on a server"
     assert first_fault(found.to_json()) == ""
     assert found.to_json()["split"] == {"layer": "features.1"}
 
@@ -55,6 +56,7 @@ def test_a_board_needs_no_tail_and_its_report_says_that_it_is_the_head_s(
     report = parse_report(done.stdout, "the board's report", bundle)
     assert report.golden is not None
     assert report.golden.passed
+    assert [row.name for row in report.golden.outputs] == ["symbols"]
     assert report.head is not None
     assert report.head.layer == "features.1"
     assert [file.file for file in report.kernels] == ["head.onnx"]
@@ -79,6 +81,13 @@ def test_a_head_that_computes_something_else_fails(halved: Path, tmp_path: Path)
     assert golden is not None
     assert not golden.passed
     assert golden.outputs[0].psnr_db == pytest.approx(told["outputs"][0]["psnr_db"], abs=0.01)
+
+
+def test_a_head_without_its_golden_latent_is_one_sentence(tmp_path: Path) -> None:
+    names = runner()
+    write_golden(tmp_path, {}, {}, {})
+    with pytest.raises(names["RunnerError"], match="has no golden latent; export the model again"):
+        names["head_pair"](tmp_path, "dynamic", np.zeros((5, 4, 6), np.float32))
 
 
 def test_two_heads_are_compared_as_heads(halved: Path) -> None:

@@ -195,6 +195,9 @@ def test_boxes_of_a_file_that_suppresses_by_itself_are_held_against_those_promis
     others[1][0, at] = -1
     for name, wrong in (("boxes", found["boxes"] + 1), *(("labels", one) for one in others)):
         assert not names["golden_check"](manifest, expected, {**found, name: wrong})["passed"]
+    without = {**manifest, "gate": {**manifest["gate"], "detections": None}}
+    rows = names["golden_check"](without, expected, found)["outputs"]
+    assert [row["psnr_db"] for row in rows] == [None] * len(manifest["outputs"])
 
 
 def test_a_provider_that_is_not_there_is_named(small: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import torch
 from rewritten import Written, operators, run
@@ -69,6 +71,13 @@ def test_nothing_is_printed_of_a_graph_that_a_trace_replaces(
 ) -> None:
     capture(Written(branching), (X,))
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_traceback_shows_the_graph_that_torch_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConversionError) as caught:
+        capture(Written(lambda x: branching(x) @ torch.ones(7)), (X,))
+    assert capsys.readouterr() == ("", "")
+    assert "def forward(" in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("extra", [3, "text", None])

@@ -62,6 +62,9 @@ def test_an_error_is_placed_at_the_users_line_and_module() -> None:
             y: Tensor = self.net(x)
             return y
 
+        def __len__(self) -> int:
+            return 0  # false, and still a module
+
     def place(module: nn.Module, *inputs: Tensor) -> str:
         with pytest.raises((RuntimeError, TypeError)) as caught:
             module(*inputs)

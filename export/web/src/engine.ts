@@ -33,8 +33,7 @@ export class Engine {
       return new Engine(bundle, models, await SplitEngine.open(bundle, models));
     }
     const files = bundle.plan ? [...runsOfFiles(bundle.plan).keys()] : [bundle.manifest.model];
-    const fetched = files.map((file) => [file, bundle.file(file)] as const); // all at once, opened in turn
-    for (const [file, bytes] of fetched) await models.open(file, await bytes);
+    await models.openAll(files, (file) => bundle.file(file));
     return new Engine(bundle, models, null);
   }
 

@@ -20,8 +20,14 @@ export function prepareRuntime(folder: string, threads: number): void {
 export class Models {
   private readonly sessions = new Map<string, ort.InferenceSession>();
 
-  async open(file: string, bytes: Uint8Array): Promise<void> {
+  private async open(file: string, bytes: Uint8Array): Promise<void> {
     this.sessions.set(file, await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], ...FRUGAL }));
+  }
+
+  /** Fetched all at once, opened in turn. */
+  async openAll(files: readonly string[], fetched: (file: string) => Promise<Uint8Array>): Promise<void> {
+    const read = await Promise.all(files.map(async (file) => [file, await fetched(file)] as const));
+    for (const [file, bytes] of read) await this.open(file, bytes);
   }
 
   /** Throws an Error for inputs that the model does not take. */

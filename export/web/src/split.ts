@@ -32,7 +32,7 @@ export class SplitEngine {
 
   static async open(bundle: Bundle, models: Models): Promise<SplitEngine> {
     const facts = bundle.manifest.split!;
-    for (const file of [facts.head, ...Object.values(facts.tails)]) await models.open(file, await bundle.file(file));
+    await models.openAll([facts.head, ...Object.values(facts.tails)], (file) => bundle.file(file));
     return new SplitEngine(bundle, facts, await codecOf(bundle, facts), models);
   }
 
