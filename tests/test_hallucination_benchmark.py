@@ -55,8 +55,8 @@ def test_the_benchmark_counts_boxes_where_nothing_known_is(
     write_talkative_weights("tiny.toml", Path("shyer.safetensors"), bias=-1.6)
     arguments = [
         "sets",
-        str(weights),
-        "shyer.safetensors",
+        f"before={weights}",
+        "after=shyer.safetensors",
         "--model",
         "tiny.toml",
         "--json",
