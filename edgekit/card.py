@@ -89,5 +89,5 @@ def _table(measurement: Measurement) -> str:
     return (
         f"{said}, with {versions}."
         if versions
-        else f"{said}; transcribed from an earlier card, versions were not kept."
+        else f"{said}; put together from several runs, whose versions were not kept."
     )

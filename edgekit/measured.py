@@ -48,7 +48,7 @@ class Measurement:
     columns: tuple[Column, ...]
     rows: Mapping[str, Sequence[Cell]]
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the programs that measured; empty of figures transcribed from an earlier card."""
+    """Of the programs that measured; empty of figures put together from several runs."""
 
     def figure(self, row: str, column: str) -> str:
         """Raises KeyError."""
